@@ -1,0 +1,6 @@
+package policy
+
+// Override is one subject's own plan or limits, parsed.
+type Override struct {
+	Limits *Limits
+}
