@@ -1,0 +1,68 @@
+// Package storetest is the one conformance suite of the Store contract. Every store runs it:
+//
+//	func TestConformance(t *testing.T) { storetest.Run(t, open) }
+//	func TestRealTime(t *testing.T)    { storetest.RunRealTime(t, openWithOwnClock) }
+//
+// Its parts: tables of rules in the order of the contract's promises, a random comparison with a naive model that keeps
+// every timestamp, and a concurrent run whose answers a checker proves right afterwards.
+package storetest
+
+import (
+	"testing"
+
+	"github.com/ratelimitd/ratelimitd/internal/store"
+)
+
+// Fixture is one opened store with what the suite needs beside the contract. The function that opens it registers the
+// end of the store with t.Cleanup; a store may have been closed by then.
+type Fixture struct {
+	Store store.Store
+	// Set sets the store's clock, in microseconds since the Unix epoch; nil for a store with its own clock. While the
+	// clock is set by hand, a store must not let keys expire by another clock.
+	Set func(us int64)
+	// Another opens a further client of the same state, as another daemon would be. An embedded store returns itself.
+	Another func() store.Store
+	// Keys counts the subjects or keys that are stored now.
+	Keys func() int
+	// Disturb does something in mid-run that must not be noticed, as flushing the script cache; nil for nothing.
+	Disturb func()
+	// TwoStep says that a decision over subjects of different slots is two steps with an undo. A denied call's hit on
+	// the first subject may then be seen for a moment by others: tests with one caller demand all of the contract,
+	// concurrent ones that nothing is over-admitted and that nothing denied is counted once all calls have ended.
+	TwoStep bool
+}
+
+// Open opens an empty store for one test.
+type Open func(t *testing.T) *Fixture
+
+// part is one named test of the suite.
+type part struct {
+	name string
+	run  func(t *testing.T, f *Fixture)
+}
+
+// Run runs all parts that set the store's clock. Each part opens a store of its own.
+func Run(t *testing.T, open Open) {
+	t.Helper()
+	for _, p := range parts() {
+		t.Run(p.name, func(t *testing.T) { p.run(t, open(t)) })
+	}
+}
+
+// RunRealTime runs the parts that need a store with its own clock: Fixture.Set is not called.
+func RunRealTime(t *testing.T, open Open) {
+	t.Helper()
+	for _, p := range realTimeParts() {
+		t.Run(p.name, func(t *testing.T) { p.run(t, open(t)) })
+	}
+}
+
+// parts lists the tests under a clock set by hand.
+func parts() []part {
+	return []part{}
+}
+
+// realTimeParts lists the tests under the store's own clock.
+func realTimeParts() []part {
+	return []part{}
+}
