@@ -1,0 +1,136 @@
+package telemetry
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// The fields of log lines.
+const (
+	FieldAddr       = "addr"       // an address that is listened on
+	FieldEdge       = "edge"       // an Edge constant
+	FieldFile       = "file"       // a file's path
+	FieldHash       = "hash"       // a policy's hash
+	FieldKind       = "kind"       // a Kind constant
+	FieldMethod     = "method"     // a gRPC method
+	FieldPolicy     = "policy"     // a policy's name or path
+	FieldSetting    = "setting"    // a setting's name
+	FieldSignal     = "signal"     // a signal of the operating system
+	FieldStack      = "stack"      // a goroutine's stack
+	FieldStore      = "store"      // the store's kind
+	FieldSuppressed = "suppressed" // lines of the same kind left out since the last one
+	FieldTier       = "tier"       // a tier of the policy
+	FieldVersion    = "version"    // a version of this program
+	FieldWarning    = "warning"    // a policy's warning
+)
+
+// sampleEvery is how often a line of one kind is written while trouble lasts.
+const sampleEvery = time.Second
+
+// Log is a daemon's log: a zap logger, and samplers for what would otherwise be written once per call while the store is
+// away. It is safe for concurrent use.
+type Log struct {
+	*zap.Logger
+
+	now     func() time.Time
+	mu      sync.Mutex
+	samples map[string]*sample // by kind of line: a small fixed set
+}
+
+// sample is what is known of one kind of line. Guarded by Log.mu.
+type sample struct {
+	last       time.Time
+	suppressed int64
+}
+
+// NewLog wraps a logger.
+func NewLog(l *zap.Logger) *Log { return newLog(l, time.Now) }
+
+// NopLog returns a log that writes nothing, for tests and benchmarks.
+func NopLog() *Log { return NewLog(zap.NewNop()) }
+
+func newLog(l *zap.Logger, now func() time.Time) *Log {
+	return &Log{Logger: l, now: now, samples: make(map[string]*sample)}
+}
+
+// Open returns a log that writes to w. The level is debug, info, warn or error; the format is json or console.
+func Open(w io.Writer, level, format string) (*Log, error) {
+	lvl, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return nil, fmt.Errorf("log level %q is not one of debug, info, warn, error", level)
+	}
+	enc := zap.NewProductionEncoderConfig()
+	enc.TimeKey = "time"
+	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	enc.EncodeDuration = zapcore.StringDurationEncoder
+	var encoder zapcore.Encoder
+	switch format {
+	case "json":
+		encoder = zapcore.NewJSONEncoder(enc)
+	case "console":
+		enc.EncodeLevel = zapcore.CapitalLevelEncoder
+		encoder = zapcore.NewConsoleEncoder(enc)
+	default:
+		return nil, fmt.Errorf("log format %q is not one of json, console", format)
+	}
+	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), lvl)
+	return NewLog(zap.New(core)), nil
+}
+
+// Flush writes what is buffered. Standard streams that cannot be synced are no error.
+func (l *Log) Flush() error {
+	if err := l.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTTY) {
+		return fmt.Errorf("flush the log: %w", err)
+	}
+	return nil
+}
+
+// StoreTrouble says that the store gave no answer, at most once a second per Kind constant, with the number of lines
+// left out since the last one.
+func (l *Log) StoreTrouble(err error, kind string) {
+	if suppressed, ok := l.admit("store:" + kind); ok {
+		l.Error("the store gave no answer",
+			zap.String(FieldKind, kind), zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
+	}
+}
+
+// FailedOpen says that a call was let through because the store could not be asked, at most once a second per tier.
+// The tier is a name of the policy.
+func (l *Log) FailedOpen(tier string) {
+	if suppressed, ok := l.admit("open:" + tier); ok {
+		l.Warn("let a call through uncounted because the store gave no answer",
+			zap.String(FieldTier, tier), zap.Int64(FieldSuppressed, suppressed))
+	}
+}
+
+// FailedShut says that a call was denied because the store could not be asked, at most once a second per tier.
+func (l *Log) FailedShut(tier string) {
+	if suppressed, ok := l.admit("shut:" + tier); ok {
+		l.Warn("denied a call because the store gave no answer",
+			zap.String(FieldTier, tier), zap.Int64(FieldSuppressed, suppressed))
+	}
+}
+
+// admit tells whether a line of this kind is due, and how many were left out since the last one.
+func (l *Log) admit(kind string) (suppressed int64, ok bool) {
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.samples[kind]
+	if s == nil {
+		s = &sample{}
+		l.samples[kind] = s
+	} else if now.Sub(s.last) < sampleEvery {
+		s.suppressed++
+		return 0, false
+	}
+	suppressed, s.suppressed, s.last = s.suppressed, 0, now
+	return suppressed, true
+}

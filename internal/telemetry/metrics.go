@@ -1,0 +1,205 @@
+package telemetry
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The labels of the metrics.
+const (
+	LabelTier    = "tier"    // a subject kind of the policy, "global", or TierNone
+	LabelLimit   = "limit"   // a limit's name in the policy, or LimitNone
+	LabelVerdict = "verdict" // a Verdict constant
+	LabelMode    = "mode"    // where the decision came from, as engine.Mode spells it
+	LabelEdge    = "edge"    // an Edge constant
+	LabelKind    = "kind"    // a Kind constant
+	LabelResult  = "result"  // a Result constant
+	LabelHash    = "hash"    // the hash of the policy in force
+)
+
+// The values of LabelVerdict.
+const (
+	VerdictAllowed      = "allowed"
+	VerdictDenied       = "denied"
+	VerdictShadowDenied = "shadow_denied" // a shadow limit would have denied; the call went through
+)
+
+// The values of LabelTier and LabelLimit for an answer that no limit gave.
+const (
+	TierNone  = "none"
+	LimitNone = "none"
+)
+
+// The values of LabelEdge.
+const (
+	EdgeRLS  = "rls"
+	EdgeCost = "cost"
+	EdgeHTTP = "http"
+)
+
+// The values of LabelKind: why the store gave no answer.
+const (
+	KindUnavailable = "unavailable"
+	KindTimeout     = "timeout"
+	KindCorrupt     = "corrupt"
+	KindFull        = "full"
+	KindOther       = "other"
+)
+
+// The values of LabelResult: how a policy reload ended.
+const (
+	ResultLoaded   = "loaded"
+	ResultRejected = "rejected"
+)
+
+// Metrics are all metrics of one daemon. The vectors are exported so that a hot path resolves its series once and then
+// only adds to them. All methods are safe for concurrent use.
+type Metrics struct {
+	// Decisions counts answers by LabelTier, LabelLimit, LabelVerdict and LabelMode.
+	Decisions *prometheus.CounterVec
+	// Latency is the time from a decoded call to its answer, in seconds, by LabelEdge.
+	Latency *prometheus.HistogramVec
+	// BadCalls counts calls that could not be asked, by LabelEdge.
+	BadCalls *prometheus.CounterVec
+	// Panics counts handler panics that were caught and answered as an internal error.
+	Panics prometheus.Counter
+
+	// StoreErrors counts decisions that the store did not answer, by LabelKind.
+	StoreErrors *prometheus.CounterVec
+	// FailOpens counts answers that let a call through because the store could not be asked, by LabelTier.
+	FailOpens *prometheus.CounterVec
+	// StoreUp is 1 while the store answers and 0 while it does not.
+	StoreUp prometheus.Gauge
+	// BatchSize is how many decisions shared one trip to the store.
+	BatchSize prometheus.Histogram
+	// LocalDenials is how many denials are remembered and answered without the store.
+	LocalDenials prometheus.Gauge
+
+	// Subjects is how many subjects the embedded store holds.
+	Subjects prometheus.Gauge
+	// Evicted counts subjects of the embedded store dropped because none of their hits was live any more.
+	Evicted prometheus.Counter
+	// EvictedEarly counts subjects of the embedded store dropped with live hits, for want of memory: each may be admitted
+	// more than its limits say.
+	EvictedEarly prometheus.Counter
+
+	// PolicyReloads counts reloads by LabelResult.
+	PolicyReloads *prometheus.CounterVec
+	// PolicyReloadSuccess is 1 if the last reload took effect and 0 if the policy before it is still in force.
+	PolicyReloadSuccess prometheus.Gauge
+	// PolicyReloadTime is when a policy last took effect, in seconds since the Unix epoch.
+	PolicyReloadTime prometheus.Gauge
+	// PolicyInfo is 1 for the LabelHash of the policy in force; it never holds more than one series.
+	PolicyInfo *prometheus.GaugeVec
+
+	// Enabled is 1, or 0 while rate limiting is switched off and everything is answered OK.
+	Enabled prometheus.Gauge
+	// BuildInfo is always 1; its labels name the version, the revision and the Go version.
+	BuildInfo *prometheus.GaugeVec
+}
+
+// NewMetrics makes the metrics of one daemon and registers them with reg. It panics, as prometheus does, if reg already
+// holds metrics of these names: each daemon of a process needs a registry of its own.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{}
+	m.makeDecisions()
+	m.makeStore()
+	m.makePolicy()
+	reg.MustRegister(
+		m.Decisions, m.Latency, m.BadCalls, m.Panics,
+		m.StoreErrors, m.FailOpens, m.StoreUp, m.BatchSize, m.LocalDenials,
+		m.Subjects, m.Evicted, m.EvictedEarly,
+		m.PolicyReloads, m.PolicyReloadSuccess, m.PolicyReloadTime, m.PolicyInfo,
+		m.Enabled, m.BuildInfo,
+	)
+	b := ReadBuild()
+	m.BuildInfo.WithLabelValues(b.Version, b.Revision, b.Go).Set(1)
+	return m
+}
+
+// PolicyLoaded records that the policy with this hash took effect at the given time.
+func (m *Metrics) PolicyLoaded(hash string, at time.Time) {
+	m.PolicyReloads.WithLabelValues(ResultLoaded).Inc()
+	m.PolicyReloadSuccess.Set(1)
+	m.PolicyReloadTime.Set(float64(at.UnixMilli()) / 1e3)
+	m.PolicyInfo.Reset()
+	m.PolicyInfo.WithLabelValues(hash).Set(1)
+}
+
+// PolicyRejected records that a policy was refused and the one before it is still in force.
+func (m *Metrics) PolicyRejected() {
+	m.PolicyReloads.WithLabelValues(ResultRejected).Inc()
+	m.PolicyReloadSuccess.Set(0)
+}
+
+// latencyBuckets span 50 microseconds to 50 milliseconds: Envoy's own default timeout is 20 ms.
+func latencyBuckets() []float64 {
+	return []float64{
+		50e-6, 100e-6, 200e-6, 300e-6, 500e-6, 750e-6, 1e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 10e-3, 15e-3, 20e-3, 50e-3,
+	}
+}
+
+func (m *Metrics) makeDecisions() {
+	m.Decisions = counterVec("ratelimitd_decisions_total",
+		"Answers by the tier and the limit that decided.", LabelTier, LabelLimit, LabelVerdict, LabelMode)
+	m.Latency = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "ratelimitd_decision_duration_seconds",
+		Help:    "Time from a decoded call to its answer.",
+		Buckets: latencyBuckets(),
+	}, []string{LabelEdge})
+	m.BadCalls = counterVec("ratelimitd_bad_calls_total", "Calls that could not be asked.", LabelEdge)
+	m.Panics = counter("ratelimitd_handler_panics_total", "Handler panics that were caught.")
+	m.Enabled = gauge("ratelimitd_enabled", "1, or 0 while everything is answered OK without asking.")
+	m.BuildInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ratelimitd_build_info",
+		Help: "Always 1; the labels name the build.",
+	}, []string{"version", "revision", "goversion"})
+	m.Enabled.Set(1)
+}
+
+func (m *Metrics) makeStore() {
+	m.StoreErrors = counterVec("ratelimitd_store_errors_total",
+		"Decisions that the store did not answer.", LabelKind)
+	m.FailOpens = counterVec("ratelimitd_fail_open_total",
+		"Calls let through because the store could not be asked.", LabelTier)
+	m.StoreUp = gauge("ratelimitd_store_up", "1 while the store answers.")
+	m.BatchSize = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "ratelimitd_store_batch_size",
+		Help:    "Decisions that shared one trip to the store.",
+		Buckets: prometheus.ExponentialBuckets(1, 2, 9),
+	})
+	m.LocalDenials = gauge("ratelimitd_local_denials", "Denials remembered and answered without the store.")
+	m.Subjects = gauge("ratelimitd_memory_subjects", "Subjects held by the embedded store.")
+	m.Evicted = counter("ratelimitd_memory_evicted_total",
+		"Idle subjects that the embedded store dropped.")
+	m.EvictedEarly = counter("ratelimitd_memory_evicted_early_total",
+		"Subjects with live hits that the embedded store dropped for want of memory.")
+}
+
+func (m *Metrics) makePolicy() {
+	m.PolicyReloads = counterVec("ratelimitd_policy_reloads_total", "Policy reloads by their end.", LabelResult)
+	m.PolicyReloadSuccess = gauge("ratelimitd_policy_reload_success",
+		"1 if the last policy reload took effect, 0 if the policy before it is still in force.")
+	m.PolicyReloadTime = gauge("ratelimitd_policy_reload_timestamp_seconds",
+		"When a policy last took effect, in seconds since the Unix epoch.")
+	m.PolicyInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ratelimitd_policy_info",
+		Help: "1 for the hash of the policy in force.",
+	}, []string{LabelHash})
+	for _, result := range []string{ResultLoaded, ResultRejected} {
+		m.PolicyReloads.WithLabelValues(result) // shown as 0 before the first of its kind
+	}
+}
+
+func counterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+}
+
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+}

@@ -1,0 +1,100 @@
+package telemetry
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+func TestTroubleIsLoggedOncePerSecondAndKindWithACountOfTheRest(t *testing.T) {
+	now := time.Unix(1000, 0)
+	core, lines := observer.New(zapcore.DebugLevel)
+	log := newLog(zap.New(core), func() time.Time { return now })
+	boom := errors.New("boom")
+
+	for range 5 {
+		log.StoreTrouble(boom, KindTimeout)
+	}
+	log.StoreTrouble(boom, KindUnavailable)
+	if got := lines.Len(); got != 2 {
+		t.Fatalf("5 timeouts and 1 unavailable within a second wrote %d lines, want 2", got)
+	}
+	now = now.Add(sampleEvery)
+	log.StoreTrouble(boom, KindTimeout)
+	last := lines.All()[lines.Len()-1].ContextMap()
+	if got := last[FieldSuppressed]; got != int64(4) {
+		t.Errorf("the next line says %v were suppressed, want 4", got)
+	}
+	log.FailedOpen("user")
+	log.FailedOpen("user")
+	log.FailedShut("user")
+	if got := lines.Len(); got != 5 {
+		t.Errorf("%d lines in all, want 5: a fail-open and a fail-shut are kinds of their own", got)
+	}
+}
+
+func TestOnlyThePolicyInForceHasASeries(t *testing.T) {
+	m := NewMetrics(prometheus.NewRegistry())
+	at := time.Unix(1_800_000_000, 0)
+	m.PolicyLoaded("aaa", at)
+	m.PolicyLoaded("bbb", at)
+	if got := testutil.CollectAndCount(m.PolicyInfo); got != 1 {
+		t.Errorf("%d policy series after a reload, want 1", got)
+	}
+	m.PolicyRejected()
+	if got := testutil.ToFloat64(m.PolicyReloadSuccess); got != 0 {
+		t.Errorf("reload success reads %v after a rejected policy, want 0", got)
+	}
+	if got := testutil.ToFloat64(m.PolicyInfo.WithLabelValues("bbb")); got != 1 {
+		t.Errorf("the old policy's series reads %v after a rejected reload, want 1", got)
+	}
+}
+
+func TestTwoDaemonsOfOneProcessHaveMetricsOfTheirOwn(t *testing.T) {
+	a, b := NewMetrics(prometheus.NewRegistry()), NewMetrics(prometheus.NewRegistry())
+	a.Decisions.WithLabelValues("user", "minute", VerdictDenied, "stored").Inc()
+	if got := testutil.CollectAndCount(b.Decisions); got != 0 {
+		t.Errorf("the second daemon counts %d of the first one's decisions, want 0", got)
+	}
+}
+
+func TestMetricNamesFollowTheConventions(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	NewMetrics(reg)
+	problems, err := testutil.GatherAndLint(reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestOpenNamesWhatItDoesNotKnow(t *testing.T) {
+	for _, tc := range []struct{ level, format, want string }{
+		{"loud", "json", "debug, info, warn, error"},
+		{"info", "xml", "json, console"},
+	} {
+		if _, err := Open(&bytes.Buffer{}, tc.level, tc.format); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("Open(%q, %q) says %v, want a text with %q", tc.level, tc.format, err, tc.want)
+		}
+	}
+	var out bytes.Buffer
+	log, err := Open(&out, "info", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Debug("unheard")
+	log.Info("heard")
+	if got := out.String(); !strings.Contains(got, "heard") || strings.Contains(got, "unheard") {
+		t.Errorf("at level info the log holds %q", got)
+	}
+}
