@@ -1,0 +1,97 @@
+package window
+
+// Room tells whether the log can keep another amount at all. A sum of 2^62 is beyond any real use, but a client may ask.
+func (l *Log) Room(amount int64) bool {
+	if amount <= maxSum-l.total() {
+		return true
+	}
+	l.compact()
+	return amount <= maxSum-l.total()
+}
+
+// Add adds a hit of amount, above 0, at the moment of the decision. The caller has asked for its windows before, and for
+// Room. It reports whether hits were merged: then the windows' states have changed beyond the amount.
+func (l *Log) Add(amount int64) (merged bool) {
+	l.ever += amount
+	l.newest = l.now
+	if n := len(l.entries); n > 0 {
+		last := &l.entries[n-1]
+		if last.at == l.now || l.sameSubWindow(last.at) {
+			merged = last.at != l.now
+			last.at = l.now
+			last.sum += amount
+			for i := range l.follows {
+				l.follows[i].first = min(l.follows[i].first, int32(n-1))
+			}
+			return merged
+		}
+	}
+	if len(l.entries) == cap(l.entries) {
+		l.grow()
+	}
+	l.entries = append(l.entries, entry{at: l.now, sum: l.total() + amount})
+	if len(l.entries) >= max(l.full, ExactHits+slack) {
+		l.merge()
+		return true
+	}
+	return false
+}
+
+// sameSubWindow tells whether a hit now may join one at the time at: all windows of this decision are coarse, and both
+// times fall into one sub-window of the shortest of them.
+func (l *Log) sameSubWindow(at int64) bool {
+	shortest := int64(0)
+	for i := range l.follows {
+		w := &l.follows[i]
+		if w.asked != l.now {
+			continue
+		}
+		if w.grain != Coarse {
+			return false
+		}
+		if shortest == 0 || w.period < shortest {
+			shortest = w.period
+		}
+	}
+	q := shortest / SubWindows
+	return q > 0 && at/q == l.now/q
+}
+
+// grow makes room for one more entry: by forgetting what is dead if that is a quarter, else by an eighth more.
+func (l *Log) grow() {
+	n := len(l.entries)
+	if dead := l.dead(); dead > 0 && dead >= n/4 {
+		l.compact()
+		return
+	}
+	bigger := n + n/8
+	if n < 64 {
+		bigger = max(2, 2*n)
+	}
+	l.entries = append(make([]entry, 0, bigger), l.entries...)
+}
+
+// dead is how many of the oldest entries no window can see any more. They are forgotten only when a hit is added: until
+// then the log's time may run back, but never behind that hit.
+func (l *Log) dead() int { return l.search(l.retention(l.now), l.now) }
+
+// compact forgets the dead entries.
+func (l *Log) compact() {
+	dead := l.dead()
+	if dead == 0 {
+		return
+	}
+	gone := l.before(dead)
+	live := l.entries[dead:]
+	kept := l.entries[:0]
+	if cap(l.entries) > 64 && len(live) < cap(l.entries)/4 {
+		kept = make([]entry, 0, 2*len(live)+2)
+	}
+	for _, e := range live {
+		kept = append(kept, entry{at: e.at, sum: e.sum - gone})
+	}
+	l.entries = kept
+	for i := range l.follows {
+		l.follows[i].first = max(0, l.follows[i].first-int32(dead))
+	}
+}
