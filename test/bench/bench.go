@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	warmup          = 400 * time.Millisecond // unmeasured load at the start of each run
+	loadGrace       = 2 * time.Minute        // what a load generator may need beside its run
+	openLoopCallers = 512                    // calls that an open loop may have in flight
+)
+
+// bench is one benchmark.
+type bench struct {
+	opt        *options
+	out        io.Writer
+	self       string // this program
+	dir        string // for what lives as long as the benchmark
+	daemon     string // the built ratelimitd
+	contenders []*contender
+	classic    *classic
+	report     report
+	stops      []func() // teardown, run backwards
+}
+
+// runBench is the whole benchmark.
+func runBench(ctx context.Context, opt *options, out io.Writer) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+
+	dir, err := os.MkdirTemp("", "ratelimitd-bench-")
+	if err != nil {
+		return fmt.Errorf("make a folder: %w", err)
+	}
+
+	b := &bench{opt: opt, out: out, self: self, dir: dir}
+	b.stops = append(b.stops, func() { _ = os.RemoveAll(dir) })
+
+	defer b.stop()
+
+	b.report = report{Machine: describeMachine(ctx), Rounds: opt.rounds, Rate: opt.rate, Settings: opt.describe()}
+
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+
+	for round := range opt.rounds {
+		if err := b.round(ctx, round); err != nil {
+			return err
+		}
+	}
+
+	b.report.Targets = b.report.judge()
+
+	if opt.json != "" {
+		if err := b.report.save(opt.json); err != nil {
+			return err
+		}
+	}
+
+	return b.report.print(out)
+}
+
+// stop ends what was started, last first.
+func (b *bench) stop() {
+	for _, stop := range slices.Backward(b.stops) {
+		stop()
+	}
+}
+
+// wants tells whether a contender is to be measured.
+func (b *bench) wants(name string) bool {
+	return b.opt.only == "" || slices.Contains(strings.Split(b.opt.only, ","), name)
+}
+
+// say reports progress.
+func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.out, format+"\n", args...) }
+
+// prepare builds, starts and warms up all contenders.
+func (b *bench) prepare(ctx context.Context) error {
+	if err := b.startCeiling(ctx); err != nil {
+		return err
+	}
+
+	setups := []struct {
+		name   string
+		limits []string
+		expect verdict
+		sweeps int
+	}{
+		{redisName, roomyLimits(), admitted, 1},
+		{memoryName, roomyLimits(), admitted, 1},
+		{redisDeniedName, tightLimits(), overLimit, sweepsToDeny + 1},
+		{memoryDeniedName, tightLimits(), overLimit, sweepsToDeny + 1},
+	}
+
+	for _, s := range setups {
+		if !b.wants(s.name) {
+			continue
+		}
+
+		if err := b.prepareDaemon(ctx, s.name, s.limits, s.expect, s.sweeps); err != nil {
+			return err
+		}
+	}
+
+	if !b.wants(classicName) {
+		return nil
+	}
+
+	return b.prepareClassic(ctx)
+}
+
+// startCeiling starts the server that does not decide.
+func (b *bench) startCeiling(ctx context.Context) error {
+	addr, err := freeAddr(ctx)
+	if err != nil {
+		return err
+	}
+
+	p, err := start(ctx, ceilingName, addr, nil, b.self, "-role", roleCeiling, "-addr", addr)
+	if err != nil {
+		return err
+	}
+
+	b.stops = append(b.stops, p.stop)
+	b.contenders = append(b.contenders, &contender{name: ceilingName, expect: bareOK, addr: addr, server: p})
+
+	return nil
+}
+
+// prepareDaemon starts a ratelimitd, with a Redis if its name asks for one, and asks it for every user.
+func (b *bench) prepareDaemon(ctx context.Context, name string, limits []string, expect verdict, sweeps int) error {
+	if b.daemon == "" {
+		b.say("building ratelimitd")
+
+		path, err := buildDaemon(ctx, b.dir)
+		if err != nil {
+			return err
+		}
+
+		b.daemon = path
+	}
+
+	var server *redisServer
+
+	if strings.HasPrefix(name, redisName) {
+		var err error
+		if server, err = startRedis(ctx, "redis-server of "+name, b.dir); err != nil {
+			return err
+		}
+
+		b.stops = append(b.stops, server.stop)
+	}
+
+	if name == redisName {
+		b.say("prefilling ratelimitd's Redis: %d users with %d hits in the last day", b.opt.users, hitsOfDay)
+
+		ours, err := prefillOurs(ctx, server, b.opt.users)
+		if err != nil {
+			return err
+		}
+
+		b.report.Bytes = &bytesPerUser{Ours: ours}
+	}
+
+	c, err := b.startDaemon(ctx, name, limits, server)
+	if err != nil {
+		return err
+	}
+
+	b.stops = append(b.stops, c.server.stop)
+	b.contenders = append(b.contenders, c)
+
+	b.say("warming up %s: %d calls of each user", name, sweeps)
+
+	j := b.job(c, leg{Shape: oneDescriptor})
+	j.Expect, j.Sweeps = anyVerdict, sweeps
+	c.expect = expect
+
+	if _, _, err := b.load(ctx, j); err != nil {
+		return fmt.Errorf("warm up %s: %w", name, err)
+	}
+
+	return nil
+}
+
+// prepareClassic starts and fills the reference.
+func (b *bench) prepareClassic(ctx context.Context) error {
+	server, err := startRedis(ctx, "redis-server of the classic", b.dir)
+	if err != nil {
+		return err
+	}
+
+	b.stops = append(b.stops, server.stop)
+
+	b.say("prefilling the classic: %d users with %d hits in the last day", b.opt.users, hitsOfDay)
+
+	if b.classic, err = newClassic(ctx, server, b.opt.users); err != nil {
+		return err
+	}
+
+	if err := b.classic.prefill(ctx); err != nil {
+		return err
+	}
+
+	size, err := b.classic.bytesPerUser(ctx)
+	if err != nil {
+		return err
+	}
+
+	if b.report.Bytes != nil {
+		b.report.Bytes.Classic = size
+	}
+
+	return nil
+}
+
+// round measures every contender under every leg, next to each other, and the classic beside ratelimitd on Redis.
+func (b *bench) round(ctx context.Context, round int) error {
+	legs := []leg{{Shape: oneDescriptor}, {Shape: fourDescriptors}, {Shape: oneDescriptor, Rate: b.opt.rate}}
+	for _, l := range legs {
+		for i := range b.contenders {
+			c := b.contenders[(i+round)%len(b.contenders)] // none is always the first, or always after the same one
+			if l.Rate > 0 && c.expect == overLimit {
+				continue
+			}
+
+			r, err := b.measure(ctx, c, l, round)
+			if err != nil {
+				return err
+			}
+
+			b.report.Runs = append(b.report.Runs, r)
+			b.say("round %d, %v, %s: %.0f calls/s, p50 %v %s", round+1, l, c.name, r.PerSecond, r.P50, r.Invalid)
+		}
+	}
+
+	if b.classic == nil {
+		return nil
+	}
+
+	depth, conns := defaultDepth, 1
+	if r := b.report.find(redisName, legs[0], round); r != nil && r.Depth > 0 {
+		depth, conns = max(int(math.Round(r.Depth)), 1), max(int(r.Conns), 1)
+	}
+
+	c, err := b.classic.measure(ctx, depth, conns, b.opt.duration)
+	if err != nil {
+		return err
+	}
+
+	b.report.Classic = append(b.report.Classic, c)
+	b.say("round %d, classic: Redis %.1f us per decision at depth %d", round+1, c.RedisCPU, depth)
+
+	return nil
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+
+	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"google.golang.org/grpc"
+)
+
+// ceiling answers OK to everything without deciding: what the gRPC stack costs by itself.
+type ceiling struct {
+	rlsv3.UnimplementedRateLimitServiceServer
+}
+
+// ShouldRateLimit answers OK, with one bare OK status per descriptor.
+func (ceiling) ShouldRateLimit(_ context.Context, req *rlsv3.RateLimitRequest) (*rlsv3.RateLimitResponse, error) {
+	resp := &rlsv3.RateLimitResponse{
+		OverallCode: rlsv3.RateLimitResponse_OK,
+		Statuses:    make([]*rlsv3.RateLimitResponse_DescriptorStatus, len(req.GetDescriptors())),
+	}
+	for i := range resp.Statuses {
+		resp.Statuses[i] = &rlsv3.RateLimitResponse_DescriptorStatus{Code: rlsv3.RateLimitResponse_OK}
+	}
+
+	return resp, nil
+}
+
+// runCeiling is the ceiling's process. It ends when its input does.
+func runCeiling(addr string, in io.Reader) error {
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", addr, err)
+	}
+
+	server := grpc.NewServer(serverOptions()...)
+	rlsv3.RegisterRateLimitServiceServer(server, ceiling{})
+
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		server.Stop()
+	}()
+
+	if err := server.Serve(listener); err != nil {
+		return fmt.Errorf("serve on %s: %w", addr, err)
+	}
+
+	return nil
+}
+
+// serverOptions are the options of ratelimitd's own gRPC server.
+func serverOptions() []grpc.ServerOption { return nil }

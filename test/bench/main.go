@@ -1,0 +1,130 @@
+// Command bench measures ratelimitd against a bare server of the same gRPC stack, and its Redis work against a classic
+// limiter, in one run: interleaved rounds, each figure as a ratio to the reference of its own round.
+//
+// Every server, every Redis and the load generator are processes of their own, so that all contenders share the machine
+// in the same way. The load generator is the standard generated Go client.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// The roles that this program plays when it starts itself.
+const (
+	roleBench   = ""
+	roleLoad    = "load"
+	roleCeiling = "ceiling"
+	roleDaemon  = "ratelimitd"
+)
+
+// defaultDepth is the classic's pipeline depth when ratelimitd's own is not measured.
+const defaultDepth = 16
+
+// options are the command line.
+type options struct {
+	role, addr     string
+	rounds         int
+	duration       time.Duration
+	callers, conns int
+	users, rate    int
+	timeout        time.Duration
+	only, profile  string
+	json           string
+	roleArgs       []string
+}
+
+// parse reads the command line.
+func parse(args []string) (*options, error) {
+	o := new(options)
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&o.role, "role", roleBench, "internal: what this process is to another of its kind")
+	flags.StringVar(&o.addr, "addr", "", "internal: where a server listens")
+	flags.IntVar(&o.rounds, "rounds", 5, "how often everything is measured")
+	flags.DurationVar(&o.duration, "duration", 4*time.Second, "length of each measurement")
+	flags.IntVar(&o.callers, "callers", 64, "callers of the closed loop")
+	flags.IntVar(&o.conns, "conns", 2, "client connections")
+	flags.IntVar(&o.users, "users", 10_000, "users, drawn evenly")
+	flags.IntVar(&o.rate, "rate", 3000, "calls per second of the open loop")
+	flags.DurationVar(&o.timeout, "decision-timeout", 10*time.Millisecond, "ratelimitd's decision timeout")
+	flags.StringVar(&o.only, "only", "", "comma-separated: redis, memory, redis-denied, memory-denied, classic; "+
+		"empty for all (the ceiling is always measured)")
+	flags.StringVar(&o.profile, "profile", "", "folder for CPU profiles of the ratelimitd and load generator processes")
+	flags.StringVar(&o.json, "json", "", "file for all figures as JSON")
+
+	if err := flags.Parse(args); err != nil {
+		return nil, fmt.Errorf("command line: %w", err)
+	}
+
+	o.roleArgs = flags.Args()
+	if o.role != roleDaemon && len(o.roleArgs) > 0 {
+		return nil, fmt.Errorf("command line: unexpected %q", o.roleArgs)
+	}
+
+	if o.rounds < 1 || o.duration <= 0 || o.callers < 1 || o.conns < 1 || o.users < 1 || o.rate < 1 {
+		return nil, errors.New("command line: numbers and times must be larger than zero")
+	}
+
+	return o, nil
+}
+
+// describe says what is measured.
+func (o *options) describe() []string {
+	return []string{
+		fmt.Sprintf("closed loop: %d callers, %d connections; open loop: %d/s, latency from the intended start",
+			o.callers, o.conns, o.rate),
+		fmt.Sprintf("%d users; %d rounds of %v after %v of warm-up; decision timeout %v",
+			o.users, o.rounds, o.duration, warmup, o.timeout),
+		fmt.Sprintf("policy when admitted: user %v, global %d/hour", roomyLimits(), roomy),
+		fmt.Sprintf("policy when denied: user %v (used up in the warm-up), global %d/hour", tightLimits(), roomy),
+		fmt.Sprintf("Redis before the first round: every user has had %d hits in the last day, evenly spread", hitsOfDay),
+	}
+}
+
+func main() {
+	if err := benchMain(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// play plays the role that the command line asks for.
+func play(ctx context.Context, o *options) error {
+	switch o.role {
+	case roleBench:
+		return runBench(ctx, o, os.Stdout)
+	case roleLoad:
+		return runLoad(os.Stdin, os.Stdout)
+	case roleCeiling:
+		return runCeiling(o.addr, os.Stdin)
+	case roleDaemon:
+		return runDaemon(ctx, o.profile, o.roleArgs)
+	default:
+		return fmt.Errorf("command line: no role %q", o.role)
+	}
+}
+
+func benchMain() error {
+	runtime.LockOSThread() // children end with the thread that started them
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+
+	if err != nil {
+		return err
+	}
+
+	return play(ctx, o)
+}

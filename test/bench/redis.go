@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+const clientTimeout = 2 * time.Minute // prefills send megabytes at once
+
+// redisServer is one redis-server process without persistence.
+type redisServer struct {
+	*process
+	addr string
+	ask  *redis.Client
+}
+
+// startRedis starts a redis-server whose files live in a folder of its own under dir.
+func startRedis(ctx context.Context, name, dir string) (*redisServer, error) {
+	addr, err := freeAddr(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+
+	dir = filepath.Join(dir, "redis-"+port)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+
+	p, err := start(ctx, name, addr, nil, "redis-server",
+		"--bind", host, "--port", port, "--dir", dir, "--save", "", "--appendonly", "no")
+	if err != nil {
+		return nil, err
+	}
+
+	return &redisServer{process: p, addr: addr, ask: newRedisClient(addr, 1)}, nil
+}
+
+// newRedisClient returns a client that keeps up to n connections and never repeats a command.
+func newRedisClient(addr string, n int) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: addr, PoolSize: n, MaxRetries: -1, ReadTimeout: clientTimeout, WriteTimeout: clientTimeout,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+// stop ends the client and the server.
+func (r *redisServer) stop() {
+	_ = r.ask.Close()
+	r.process.stop()
+}
+
+// usage is what a redis-server has spent and done since its start.
+type usage struct {
+	cpu     time.Duration // user and system time of the whole process
+	reads   int64         // read events: one brings a whole pipeline
+	scripts int64         // script calls
+	clients int64         // connections at this moment, the asking one included
+}
+
+// used asks the server for its usage.
+func (r *redisServer) used(ctx context.Context) (usage, error) {
+	text, err := r.ask.Info(ctx, "cpu", "stats", "clients", "commandstats").Result()
+	if err != nil {
+		return usage{}, fmt.Errorf("INFO of %s: %w", r.name, err)
+	}
+
+	info := parseInfo(text)
+	user, errUser := strconv.ParseFloat(info["used_cpu_user"], 64)
+	system, errSystem := strconv.ParseFloat(info["used_cpu_sys"], 64)
+	reads, errReads := strconv.ParseInt(info["total_reads_processed"], 10, 64)
+	clients, errClients := strconv.ParseInt(info["connected_clients"], 10, 64)
+
+	if err := errors.Join(errUser, errSystem, errReads, errClients); err != nil {
+		return usage{}, fmt.Errorf("INFO of %s: %w", r.name, err)
+	}
+
+	u := usage{cpu: time.Duration((user + system) * float64(time.Second)), reads: reads, clients: clients}
+	for _, command := range []string{"eval", "evalsha", "fcall"} {
+		u.scripts += callsOf(info["cmdstat_"+command])
+	}
+
+	return u, nil
+}
+
+// since returns what was used after an earlier moment.
+func (u usage) since(earlier usage) usage {
+	return usage{
+		cpu: u.cpu - earlier.cpu, reads: u.reads - earlier.reads, scripts: u.scripts - earlier.scripts, clients: u.clients,
+	}
+}
+
+// parseInfo splits INFO's lines of the form name:value.
+func parseInfo(text string) map[string]string {
+	info := make(map[string]string)
+
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
+		}
+	}
+
+	return info
+}
+
+// callsOf reads the count from a command's statistics, "calls=3,usec=..."; 0 if the command was never called.
+func callsOf(stat string) int64 {
+	first, _, _ := strings.Cut(stat, ",")
+	calls, err := strconv.ParseInt(strings.TrimPrefix(first, "calls="), 10, 64)
+
+	if err != nil {
+		return 0
+	}
+
+	return calls
+}
