@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"time"
-
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
@@ -15,58 +13,142 @@ const (
 	Deny                        // refuse the call
 )
 
+// String returns the answer as policies write it.
+func (o OnStoreFailure) String() string {
+	if o == Deny {
+		return "deny"
+	}
+	return "allow"
+}
+
 // GlobalTier is the tier, and the subject kind, of the system as a whole.
 const GlobalTier = "global"
 
-// Limit is one limit of a plan, of the global tier, of an override or of a descriptor.
-type Limit struct {
-	// Name is short and unique among the limits of its unit and plan: "minute", "hour", "day", else the period as
-	// written ("90s"). It is a metric label and a key of the stats answer, so it never holds a request's value.
-	Name   string
-	Unit   store.Unit
-	Max    int64         // requests, tokens, nano-USD or slots
-	Period time.Duration // 0 for store.Concurrent
-	Shadow bool
-	// Ordinal numbers the limits of one snapshot from 0; -1 for a limit that an override or a descriptor brought.
-	Ordinal int
+// overridePlan is the name under which limits stand that no plan holds.
+const overridePlan = "override"
+
+// Snapshot is one policy, read and checked. It is immutable and safe for concurrent use.
+type Snapshot struct {
+	domain string
+	hash   string
+	tiers  []tier // in the order of the policy
+	global tier
+	user   int // index of the user's tier
+	limits []TierLimit
 }
 
-// Limits are all limits of one plan, or of the global tier. They are immutable.
-type Limits struct {
-	Plan string // the plan's name; "global" for the global tier; "override" for an override's own limits
-	// Requests, Tokens and USD are windows, each in the order of their periods, shortest first.
-	Requests, Tokens, USD []Limit
-	// StoreRequests is Requests as the store takes it, index by index; likewise the others.
-	StoreRequests, StoreTokens, StoreUSD []store.Limit
-	// Concurrent bounds the slots in use at once; nil if there is no such limit.
-	Concurrent *Limit
+// tier is one kind of subject. A plan's limits are made anew for each tier, so that an ordinal stands for one tier's.
+type tier struct {
+	name           string
+	key            string // the descriptor entry whose value is the subject's id
+	planKey        string // the entry that names the plan; read only if trustPlan
+	trustPlan      bool
+	onStoreFailure OnStoreFailure
+	plans          map[string]*Limits
+	listed         map[string]*Limits // by id: the policy's own list
+	fallback       *Limits            // the default plan's; without a plan, no limits; never nil
 }
 
-// Check is a store.Check with what the policy knows of it.
-type Check struct {
-	store.Check
-	Tier           string  // the subject's kind, a name from the policy: "user", "org", "global"
-	Limits         *Limits // what the check was made from
-	Named          []Limit // the policy's limits, index by index beside store.Check.Limits
-	OnStoreFailure OnStoreFailure
+// TierLimit is a limit with the tier that it belongs to.
+type TierLimit struct {
+	Tier string
+	Plan string
+	Limit
 }
 
-// MaxChecks is how many subjects one call may name.
-const MaxChecks = 64
+// Domain returns the one domain that the policy answers for.
+func (s *Snapshot) Domain() string { return s.domain }
 
-// Resolution is what a call asks of the store. Its slices are reused by the next Resolve into it.
-type Resolution struct {
-	// Known is false for a domain that the policy does not know.
-	Known bool
-	// Admit holds the checks that take hits or only look, one per subject, the global tier last. Refund holds those that
-	// give back, likewise.
-	Admit, Refund []Check
-	// Of tells, per descriptor, the checks that it named: bit i of Admit stands for Admit[i]. The global tier's check
-	// belongs to every matched descriptor. Both zero: the descriptor matched nothing.
-	Of []Named
+// Hash returns the SHA-256, in hex, of the policy as it is in force, settings from the environment included. Files that
+// differ only in spelling, order of plans or comments have one hash.
+func (s *Snapshot) Hash() string { return s.hash }
+
+// UserTier returns the tier of the single user: the subject called "user", else the first one.
+func (s *Snapshot) UserTier() string { return s.tiers[s.user].name }
+
+// UserKey returns the descriptor key that names a user, as "user_id".
+func (s *Snapshot) UserKey() string { return s.tiers[s.user].key }
+
+// Tiers returns the names of all tiers in the order of the policy, the global tier last.
+func (s *Snapshot) Tiers() []string {
+	names := make([]string, 0, len(s.tiers)+1)
+	for i := range s.tiers {
+		names = append(names, s.tiers[i].name)
+	}
+	return append(names, GlobalTier)
 }
 
-// Named are the checks that a descriptor named.
-type Named struct {
-	Admit, Refund uint64
+// Limits returns every limit that has an ordinal, indexed by it. The slice is shared: do not write to it.
+func (s *Snapshot) Limits() []TierLimit { return s.limits }
+
+// OnStoreFailure returns what a tier answers when the store cannot be asked; Allow for a tier that does not exist.
+func (s *Snapshot) OnStoreFailure(name string) OnStoreFailure {
+	if t := s.tier(name); t != nil {
+		return t.onStoreFailure
+	}
+	return Allow
+}
+
+// SubjectLimits returns the limits that hold for a subject: those of its override, else of the plan that the caller
+// named (only where the policy trusts that), else of the policy's list, else of the default plan. A subject without
+// any, or of a kind that the policy does not know, has empty Limits; the answer is never nil.
+func (s *Snapshot) SubjectLimits(sub store.Subject, planEntry string, o *Override) *Limits {
+	t := s.tier(sub.Kind)
+	if t == nil {
+		return &Limits{}
+	}
+	limits, _ := t.choose(sub.ID, planEntry, o)
+	return limits
+}
+
+// tier finds a tier by its name; nil if the policy has none.
+func (s *Snapshot) tier(name string) *tier {
+	if name == GlobalTier {
+		return &s.global
+	}
+	for i := range s.tiers {
+		if s.tiers[i].name == name {
+			return &s.tiers[i]
+		}
+	}
+	return nil
+}
+
+// origin is how a subject's limits were chosen, the stronger the later.
+type origin uint8
+
+const (
+	fromPolicy   origin = iota // the policy's list or the default plan
+	fromEntry                  // the descriptor's plan entry
+	fromOverride               // the override in the store
+	fromCall                   // the descriptor's own limit
+)
+
+// choose returns a subject's limits, never nil.
+func (t *tier) choose(id, planEntry string, o *Override) (*Limits, origin) {
+	if o != nil {
+		if o.Limits != nil {
+			return o.Limits, fromOverride
+		}
+		if limits := t.plans[o.Plan]; limits != nil {
+			return limits, fromOverride
+		}
+	}
+	if limits := t.trusted(planEntry); limits != nil {
+		return limits, fromEntry
+	}
+	if len(t.listed) > 0 {
+		if limits := t.listed[id]; limits != nil {
+			return limits, fromPolicy
+		}
+	}
+	return t.fallback, fromPolicy
+}
+
+// trusted returns the limits of the plan that a descriptor names, nil if the policy does not trust or know it.
+func (t *tier) trusted(planEntry string) *Limits {
+	if !t.trustPlan || planEntry == "" {
+		return nil
+	}
+	return t.plans[planEntry]
 }
