@@ -1,0 +1,136 @@
+// Package memory is the embedded store: it keeps usage in the process itself, under the same contract as the store over
+// Redis. Its memory is bounded. It runs no goroutine: what is idle is swept as calls come.
+package memory
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"sync/atomic"
+	"time"
+
+	"github.com/ratelimitd/ratelimitd/internal/store"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxBytes = 256 << 20
+	DefaultShards   = 64
+)
+
+// Options say how to build a store. The zero value takes every default.
+type Options struct {
+	// MaxBytes bounds what subjects take. Over it, the subjects used the longest ago are evicted early, that is while
+	// hits of theirs still count. 0 stands for DefaultMaxBytes.
+	MaxBytes int64
+	// Shards is how many parts the subjects are kept in, each under its own lock. 0 stands for DefaultShards.
+	Shards int
+	// Now is the clock, microseconds since the Unix epoch. It must not run backwards. nil stands for the process's
+	// monotonic clock, set to the wall clock once by New.
+	Now func() int64
+	// OnEvict hears of each evicted subject, and whether it was early. It must not block or call the store; nil for none.
+	OnEvict func(early bool)
+}
+
+// Stats is what the store holds and has given up.
+type Stats struct {
+	Subjects     int64 // held now
+	Bytes        int64 // that they take, estimated
+	Evicted      int64 // subjects dropped since nothing of theirs counted any more
+	EvictedEarly int64 // subjects dropped for want of room while hits of theirs counted
+}
+
+// Store is an embedded store. Make it with New.
+type Store struct {
+	maxBytes int64
+	now      func() int64
+	onEvict  func(early bool)
+	seed     maphash.Seed
+	shards   []shard // the last one is the global subject's alone
+	onChange atomic.Pointer[func(store.Change)]
+	closed   atomic.Bool
+	version  atomic.Int64 // the newest version given to an override
+
+	bytes    atomic.Int64 // all that is held
+	kept     atomic.Int64 // the part that is never evicted
+	subjects atomic.Int64
+	evicted  atomic.Int64
+	early    atomic.Int64
+	victim   atomic.Uint64 // where the next early eviction looks
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New returns an empty store.
+func New(opt Options) *Store {
+	if opt.MaxBytes <= 0 {
+		opt.MaxBytes = DefaultMaxBytes
+	}
+	if opt.Shards <= 0 {
+		opt.Shards = DefaultShards
+	}
+	if opt.Now == nil {
+		opt.Now = processClock()
+	}
+	if opt.OnEvict == nil {
+		opt.OnEvict = func(bool) {}
+	}
+	s := &Store{
+		maxBytes: opt.MaxBytes,
+		now:      opt.Now,
+		onEvict:  opt.OnEvict,
+		seed:     maphash.MakeSeed(),
+		shards:   make([]shard, opt.Shards+1),
+	}
+	for i := range s.shards {
+		s.shards[i].subjects = make(map[key]*subject)
+	}
+	return s
+}
+
+// processClock is the monotonic clock, set to the wall clock once.
+func processClock() func() int64 {
+	start := time.Now()
+	base := start.UnixMicro()
+	return func() int64 { return base + time.Since(start).Microseconds() }
+}
+
+// Stats tells what the store holds.
+func (s *Store) Stats() Stats {
+	return Stats{
+		Subjects:     s.subjects.Load(),
+		Bytes:        s.bytes.Load(),
+		Evicted:      s.evicted.Load(),
+		EvictedEarly: s.early.Load(),
+	}
+}
+
+// OnChange registers the receiver of changes.
+func (s *Store) OnChange(fn func(store.Change)) { s.onChange.Store(&fn) }
+
+// changed tells the receiver, if there is one.
+func (s *Store) changed(subject store.Subject) {
+	if fn := s.onChange.Load(); fn != nil && *fn != nil {
+		(*fn)(store.Change{Subject: subject})
+	}
+}
+
+// Ping errs only when the store is closed or ctx has ended.
+func (s *Store) Ping(ctx context.Context) error { return s.ready(ctx) }
+
+// Close ends the store. Calls after it err with store.ErrUnavailable. It may be called again.
+func (s *Store) Close() error {
+	s.closed.Store(true)
+	return nil
+}
+
+// ready errs when no decision can be made.
+func (s *Store) ready(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("memory store: before the decision: %w", err)
+	}
+	if s.closed.Load() {
+		return fmt.Errorf("memory store: closed: %w", store.ErrUnavailable)
+	}
+	return nil
+}
