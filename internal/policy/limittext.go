@@ -29,7 +29,7 @@ const limitExamples = `10/minute, 5 USD/day, 1000000 tokens/day, 20/90s or 100 c
 var (
 	errLimitSyntax   = errors.New("is not a limit; write it as " + limitExamples)
 	errLimitNegative = errors.New("must not be negative; 0/minute denies everything")
-	errLimitFraction = errors.New("has a fraction, which only USD may have; write a whole number, as 15/10m in place of 1.5/m")
+	errLimitFraction = errors.New("has a fraction, which only USD may have; write a whole number, as 15/10m in place of 1.5/minute")
 	errLimitNoPeriod = errors.New("has no period")
 	errLimitTooLarge = errors.New("is too large")
 )
