@@ -1,0 +1,119 @@
+# Everything that is built, run, tested and checked, for people and for CI alike. `make` alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+
+GO ?= go
+# TOOL runs a tool in the version that tools/go.mod pins; it is compiled at its first use.
+TOOL := $(GO) tool -modfile=tools/go.mod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X github.com/ratelimitd/ratelimitd/internal/app.version=$(VERSION)
+
+# Where `make tools` puts what the machine lacks. What is on PATH comes first.
+TOOLS_BIN := $(CURDIR)/.tools/bin
+
+# ARGS are more arguments for `make run`, as ARGS='--log-format=console'.
+ARGS ?=
+# TESTFLAGS are more arguments for `go test`, as TESTFLAGS='-run TestEnvoy -v'.
+TESTFLAGS ?=
+# TEST_TIMEOUT bounds the tests of one package.
+TEST_TIMEOUT ?= 8m
+# FUZZTIME is how long each fuzz target runs: a number of inputs ("5000x") or a time ("30s").
+FUZZTIME ?= 5000x
+# BENCHFLAGS are arguments for the end-to-end benchmark; `go run ./test/bench -h` lists them.
+BENCHFLAGS ?=
+# BENCHCOUNT is how often each micro benchmark is run.
+BENCHCOUNT ?= 6
+
+##@ Run
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## Build bin/ratelimitd, a static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ratelimitd ./cmd/ratelimitd
+
+.PHONY: run
+run: build ## Build and start ratelimitd with the embedded store and the production policy
+	exec bin/ratelimitd serve --store=memory --policy=production $(ARGS)
+
+##@ Test
+
+.PHONY: tools
+tools: ## Install what the tests need and the machine lacks: redis-server, Envoy, a C compiler
+	@GO='$(GO)' scripts/tools.sh
+
+.PHONY: test
+test: tools ## Run every test with the race detector, and each fuzz target for a moment
+	PATH="$$PATH:$(TOOLS_BIN)" $(GO) test -race -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./...
+	PATH="$$PATH:$(TOOLS_BIN)" GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
+
+.PHONY: fuzz
+fuzz: tools ## Run each fuzz target for FUZZTIME, as in: make fuzz FUZZTIME=5m
+	PATH="$$PATH:$(TOOLS_BIN)" GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
+
+.PHONY: bench
+bench: bench-micro bench-load ## Run all benchmarks
+
+.PHONY: bench-micro
+bench-micro: tools ## Run the micro benchmarks; bin/bench.txt keeps their output for benchstat
+	mkdir -p bin
+	PATH="$$PATH:$(TOOLS_BIN)" $(GO) test -run='^$$' -bench=. -benchmem -count=$(BENCHCOUNT) ./internal/... > bin/bench.txt \
+		|| { cat bin/bench.txt; exit 1; }
+	$(TOOL) benchstat bin/bench.txt
+
+.PHONY: bench-load
+bench-load: tools ## Drive the daemon with load and compare it with a server that decides nothing
+	PATH="$$PATH:$(TOOLS_BIN)" $(GO) run ./test/bench $(BENCHFLAGS)
+
+##@ Check
+
+.PHONY: lint
+lint: lint-generated lint-go lint-proto lint-modules lint-vuln ## Run every check that is not a test
+
+.PHONY: lint-generated
+lint-generated: ## Check that generated code is up to date
+	MAKE='$(MAKE)' scripts/generated.sh
+
+.PHONY: lint-go
+lint-go: ## Run golangci-lint
+	$(TOOL) golangci-lint run ./...
+
+.PHONY: lint-proto
+lint-proto: ## Check style, format and compatibility of the protocol buffers
+	$(TOOL) buf lint
+	$(TOOL) buf format --diff --exit-code
+	BUF='$(TOOL) buf' scripts/breaking.sh
+
+.PHONY: lint-modules
+lint-modules: ## Check that go.mod and tools/go.mod are tidy
+	$(GO) mod tidy -diff
+	$(GO) -C tools mod tidy -diff
+
+.PHONY: lint-vuln
+lint-vuln: ## Look for known vulnerabilities, where their database can be had
+	GOVULNCHECK='$(TOOL) govulncheck' scripts/vulncheck.sh
+
+##@ Change
+
+.PHONY: generate
+generate: ## Make all generated files anew
+	$(TOOL) buf generate
+	$(GO) generate ./...
+
+.PHONY: fmt
+fmt: ## Format Go code and protocol buffers
+	$(TOOL) golangci-lint fmt ./...
+	$(TOOL) buf format --write
+
+.PHONY: clean
+clean: ## Remove what was built and what `make tools` put into the repository
+	rm -rf bin .tools
