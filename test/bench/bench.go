@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ratelimitd/ratelimitd/test/harness"
 )
 
 const (
@@ -20,6 +22,7 @@ const (
 // bench is one benchmark.
 type bench struct {
 	opt        *options
+	t          harness.TB
 	out        io.Writer
 	self       string // this program
 	dir        string // for what lives as long as the benchmark
@@ -27,26 +30,16 @@ type bench struct {
 	contenders []*contender
 	classic    *classic
 	report     report
-	stops      []func() // teardown, run backwards
 }
 
-// runBench is the whole benchmark.
-func runBench(ctx context.Context, opt *options, out io.Writer) error {
+// runBench is the whole benchmark. What it starts ends with t.
+func runBench(ctx context.Context, t harness.TB, opt *options, out io.Writer) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
 
-	dir, err := os.MkdirTemp("", "ratelimitd-bench-")
-	if err != nil {
-		return fmt.Errorf("make a folder: %w", err)
-	}
-
-	b := &bench{opt: opt, out: out, self: self, dir: dir}
-	b.stops = append(b.stops, func() { _ = os.RemoveAll(dir) })
-
-	defer b.stop()
-
+	b := &bench{opt: opt, t: t, out: out, self: self, dir: t.TempDir()}
 	b.report = report{Machine: describeMachine(ctx), Rounds: opt.rounds, Rate: opt.rate, Settings: opt.describe()}
 
 	if err := b.prepare(ctx); err != nil {
@@ -68,13 +61,6 @@ func runBench(ctx context.Context, opt *options, out io.Writer) error {
 	}
 
 	return b.report.print(out)
-}
-
-// stop ends what was started, last first.
-func (b *bench) stop() {
-	for _, stop := range slices.Backward(b.stops) {
-		stop()
-	}
 }
 
 // wants tells whether a contender is to be measured.
@@ -132,7 +118,7 @@ func (b *bench) startCeiling(ctx context.Context) error {
 		return err
 	}
 
-	b.stops = append(b.stops, p.stop)
+	b.t.Cleanup(p.stop)
 	b.contenders = append(b.contenders, &contender{name: ceilingName, expect: bareOK, addr: addr, server: p})
 
 	return nil
@@ -152,14 +138,8 @@ func (b *bench) prepareDaemon(ctx context.Context, name string, limits []string,
 	}
 
 	var server *redisServer
-
 	if strings.HasPrefix(name, redisName) {
-		var err error
-		if server, err = startRedis(ctx, "redis-server of "+name, b.dir); err != nil {
-			return err
-		}
-
-		b.stops = append(b.stops, server.stop)
+		server = startRedis(b.t, "redis-server of "+name)
 	}
 
 	if name == redisName {
@@ -178,7 +158,7 @@ func (b *bench) prepareDaemon(ctx context.Context, name string, limits []string,
 		return err
 	}
 
-	b.stops = append(b.stops, c.server.stop)
+	b.t.Cleanup(c.server.stop)
 	b.contenders = append(b.contenders, c)
 
 	b.say("warming up %s: %d calls of each user", name, sweeps)
@@ -196,15 +176,11 @@ func (b *bench) prepareDaemon(ctx context.Context, name string, limits []string,
 
 // prepareClassic starts and fills the reference.
 func (b *bench) prepareClassic(ctx context.Context) error {
-	server, err := startRedis(ctx, "redis-server of the classic", b.dir)
-	if err != nil {
-		return err
-	}
-
-	b.stops = append(b.stops, server.stop)
+	server := startRedis(b.t, "redis-server of the classic")
 
 	b.say("prefilling the classic: %d users with %d hits in the last day", b.opt.users, hitsOfDay)
 
+	var err error
 	if b.classic, err = newClassic(ctx, server, b.opt.users); err != nil {
 		return err
 	}

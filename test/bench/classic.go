@@ -21,8 +21,6 @@ const (
 	day = 24 * time.Hour
 	// prefillChunk is how many users one pipeline of a prefill covers.
 	prefillChunk = 100
-	// hitsOfDay is how many hits a user has had in the last 24 hours when the measurement begins, evenly spread.
-	hitsOfDay = 500
 	// roomy is a global limit that no run reaches.
 	roomy = 1_000_000_000
 )
@@ -78,7 +76,7 @@ func (c *classic) prefill(ctx context.Context) error {
 		pipe := c.redis.ask.Pipeline()
 
 		for user := first; user < min(first+prefillChunk, c.users); user++ {
-			c.prefillUser(ctx, pipe, c.keys[user], now)
+			c.prefillUser(ctx, pipe, user, now)
 		}
 
 		if _, err := pipe.Exec(ctx); err != nil {
@@ -90,19 +88,20 @@ func (c *classic) prefill(ctx context.Context) error {
 }
 
 // prefillUser adds one user's hits to its windows.
-func (c *classic) prefillUser(ctx context.Context, pipe redis.Pipeliner, keys []string, now time.Time) {
+func (c *classic) prefillUser(ctx context.Context, pipe redis.Pipeliner, user int, now time.Time) {
 	for i, w := range userWindows {
 		var live []redis.Z
 
 		for hit := range hitsOfDay {
-			age := day * time.Duration(hit) / hitsOfDay
-			if age < w.period {
+			if age := ageOf(user, hit); age < w.period {
 				live = append(live, redis.Z{Score: float64(now.Add(-age).UnixMicro()), Member: c.member()})
 			}
 		}
 
-		pipe.ZAdd(ctx, keys[i], live...)
-		pipe.PExpire(ctx, keys[i], w.period)
+		if len(live) > 0 {
+			pipe.ZAdd(ctx, c.keys[user][i], live...)
+			pipe.PExpire(ctx, c.keys[user][i], w.period)
+		}
 	}
 }
 

@@ -64,6 +64,7 @@ type run struct {
 	Stored    float64 `json:"stored"` // answers that the store gave
 	Local     float64 `json:"local"`  // answers that were given from local memory
 	FailOpens float64 `json:"fail_opens"`
+	Others    float64 `json:"others"` // share of the machine that went to work other than this run's
 	Invalid   string  `json:"invalid,omitempty"` // why the run does not count; empty if it does
 }
 
@@ -79,9 +80,19 @@ func (b *bench) measure(ctx context.Context, c *contender, l leg, round int) (*r
 		return nil, err
 	}
 
+	idle, err := machineBusy()
+	if err != nil {
+		return nil, err
+	}
+
 	t, loadCPU, err := b.load(ctx, j)
 	if err != nil {
 		return nil, fmt.Errorf("%s, %v: %w", c.name, l, err)
+	}
+
+	worked, err := machineBusy()
+	if err != nil {
+		return nil, err
 	}
 
 	after, err := c.sample(ctx)
@@ -105,6 +116,7 @@ func (b *bench) measure(ctx context.Context, c *contender, l leg, round int) (*r
 		r.Conns = redis.clients - 1
 	}
 
+	r.Others = worked.others(idle, after.server-before.server+loadCPU+redis.cpu)
 	r.Invalid = r.fault(c)
 
 	return r, nil

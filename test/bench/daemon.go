@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -26,12 +27,13 @@ var userWindows = []window{ //nolint:gochecknoglobals // a constant
 
 // policyText writes a policy with these limits for each user, and a global window that never denies.
 func policyText(limits []string) string {
-	text := "domain: " + domain + "\nsubjects:\n  user:\n    key: user_id\nplans:\n  default:\n    limits:\n"
-	for _, limit := range limits {
-		text += "      - " + limit + "\n"
-	}
-
-	return text + fmt.Sprintf("global:\n  limits:\n    - %d/hour\n", roomy)
+	return fmt.Sprintf(`domain: %s
+subjects:
+  user: {key: user_id, default_plan: default}
+plans:
+  default: {limits: [%s]}
+global: {limits: [%d/hour]}
+`, domain, strings.Join(limits, ", "), roomy)
 }
 
 // roomyLimits never deny in a run.

@@ -15,6 +15,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/ratelimitd/ratelimitd/test/harness"
 )
 
 // The roles that this program plays when it starts itself.
@@ -99,7 +101,7 @@ func main() {
 func play(ctx context.Context, o *options) error {
 	switch o.role {
 	case roleBench:
-		return runBench(ctx, o, os.Stdout)
+		return playBench(ctx, o)
 	case roleLoad:
 		return runLoad(os.Stdin, os.Stdout)
 	case roleCeiling:
@@ -111,9 +113,24 @@ func play(ctx context.Context, o *options) error {
 	}
 }
 
-func benchMain() error {
-	runtime.LockOSThread() // children end with the thread that started them
+// playBench runs the benchmark in the harness of the tests, which ends what it started.
+func playBench(ctx context.Context, o *options) error {
+	var failed error
 
+	completed := harness.Run(func(t harness.TB) {
+		runtime.LockOSThread() // the kernel ends children with the thread that started them
+
+		failed = runBench(ctx, t, o, os.Stdout)
+	})
+	if failed == nil && !completed {
+		return errors.New("not completed")
+	}
+
+	return failed
+}
+
+// benchMain reads the command line and plays the role that it asks for, until that is over or the process is told to end.
+func benchMain() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 

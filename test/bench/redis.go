@@ -4,50 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/ratelimitd/ratelimitd/test/harness"
 )
 
 const clientTimeout = 2 * time.Minute // prefills send megabytes at once
 
 // redisServer is one redis-server process without persistence.
 type redisServer struct {
-	*process
+	name string
 	addr string
 	ask  *redis.Client
 }
 
-// startRedis starts a redis-server whose files live in a folder of its own under dir.
-func startRedis(ctx context.Context, name, dir string) (*redisServer, error) {
-	addr, err := freeAddr(ctx)
-	if err != nil {
-		return nil, err
-	}
+// startRedis starts a redis-server that ends with the benchmark.
+func startRedis(t harness.TB, name string) *redisServer {
+	server := harness.Redis(t)
+	ask := newRedisClient(server.Addr, 1)
+	t.Cleanup(func() { _ = ask.Close() }) // nothing is in flight
 
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-
-	dir = filepath.Join(dir, "redis-"+port)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-
-	p, err := start(ctx, name, addr, nil, "redis-server",
-		"--bind", host, "--port", port, "--dir", dir, "--save", "", "--appendonly", "no")
-	if err != nil {
-		return nil, err
-	}
-
-	return &redisServer{process: p, addr: addr, ask: newRedisClient(addr, 1)}, nil
+	return &redisServer{name: name, addr: server.Addr, ask: ask}
 }
 
 // newRedisClient returns a client that keeps up to n connections and never repeats a command.
@@ -56,12 +38,6 @@ func newRedisClient(addr string, n int) *redis.Client {
 		Addr: addr, PoolSize: n, MaxRetries: -1, ReadTimeout: clientTimeout, WriteTimeout: clientTimeout,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
-}
-
-// stop ends the client and the server.
-func (r *redisServer) stop() {
-	_ = r.ask.Close()
-	r.process.stop()
 }
 
 // usage is what a redis-server has spent and done since its start.
