@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +18,6 @@ var classicScript string
 
 const (
 	day = 24 * time.Hour
-	// prefillChunk is how many users one pipeline of a prefill covers.
-	prefillChunk = 100
 	// roomy is a global limit that no run reaches.
 	roomy = 1_000_000_000
 )
@@ -35,7 +32,6 @@ type classic struct {
 	users int
 	keys  [][]string
 	args  []any // per window: limit and period in microseconds
-	hits  atomic.Int64
 }
 
 // newClassic loads the script.
@@ -94,7 +90,8 @@ func (c *classic) prefillUser(ctx context.Context, pipe redis.Pipeliner, user in
 
 		for hit := range hitsOfDay {
 			if age := ageOf(user, hit); age < w.period {
-				live = append(live, redis.Z{Score: float64(now.Add(-age).UnixMicro()), Member: c.member()})
+				at := now.Add(-age).UnixMicro()
+				live = append(live, redis.Z{Score: float64(at), Member: fmt.Sprintf("%d-%s", at, nonce())})
 			}
 		}
 
@@ -105,8 +102,10 @@ func (c *classic) prefillUser(ctx context.Context, pipe redis.Pipeliner, user in
 	}
 }
 
-// member returns a member that no other hit has, as short as it can be: the classic is not made to look worse than it is.
-func (c *classic) member() string { return strconv.FormatInt(c.hits.Add(1), 36) }
+// nonce returns what sets hits of the same microsecond apart.
+func nonce() string {
+	return fmt.Sprintf("%08x", rand.Uint32()) //nolint:gosec // a collision would only lose one hit of a measurement
+}
 
 // classicRun is one measurement of the classic.
 type classicRun struct {
@@ -182,7 +181,7 @@ func (c *classic) pipeline(ctx context.Context, client *redis.Client, depth int,
 	pipe := client.Pipeline()
 
 	for range depth {
-		args := append([]any{c.member()}, c.args...)
+		args := append([]any{nonce()}, c.args...)
 		pipe.EvalSha(ctx, c.sha, c.keys[draw.IntN(c.users)], args...)
 	}
 

@@ -2,11 +2,13 @@
 -- are hits and whose scores are their times in microseconds.
 --
 -- KEYS    one sorted set per window
--- ARGV[1] a member that no other hit has; then, per window, its limit and its period in microseconds
+-- ARGV[1] a nonce, which with the time makes a member that no other hit has, over any number of sidecars; then, per
+--         window, its limit and its period in microseconds
 -- returns 1 and the hits of each window if all windows have room, and the hit is in all of them; else 0 and the hits,
 --         and nothing was added
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+local member = string.format('%s%06d-%s', time[1], time[2], ARGV[1])
 local answer = {1}
 for i, key in ipairs(KEYS) do
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now - tonumber(ARGV[2 * i + 1]))
@@ -18,7 +20,7 @@ for i, key in ipairs(KEYS) do
 end
 if answer[1] == 1 then
   for i, key in ipairs(KEYS) do
-    redis.call('ZADD', key, now, ARGV[1])
+    redis.call('ZADD', key, now, member)
     redis.call('PEXPIRE', key, ARGV[2 * i + 1] / 1000)
   end
 end

@@ -64,7 +64,7 @@ type run struct {
 	Stored    float64 `json:"stored"` // answers that the store gave
 	Local     float64 `json:"local"`  // answers that were given from local memory
 	FailOpens float64 `json:"fail_opens"`
-	Others    float64 `json:"others"` // share of the machine that went to work other than this run's
+	Others    float64 `json:"others"`            // share of the machine that went to work other than this run's
 	Invalid   string  `json:"invalid,omitempty"` // why the run does not count; empty if it does
 }
 
