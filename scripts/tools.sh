@@ -32,8 +32,9 @@ install_packages() {
   command -v apt-get >/dev/null || return 1
   as_root true || return 1
   say "installing $* with apt-get"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q </dev/null &&
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" </dev/null
+  # An update that fails may leave lists that are good enough.
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q </dev/null || say "apt-get update failed; trying on"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" </dev/null
 }
 
 # redis_ok succeeds if the redis-server on PATH or in .tools/bin is new enough; it sets redis_path and redis_found.

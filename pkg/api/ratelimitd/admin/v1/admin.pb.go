@@ -24,12 +24,13 @@ const (
 // Subject is whose usage and limits are meant: one user, one organisation, or the system as a whole.
 type Subject struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// kind is a kind of subject that the policy in force names: "user", "global", or a descriptor key that the policy
-	// makes a subject, such as "org_id". Required. INVALID_ARGUMENT for a kind that the policy does not know.
+	// kind is the name of a subject as the policy in force writes it under `subjects`, such as "user" or "org", or
+	// "global" for the system as a whole. Required, up to 32 bytes. INVALID_ARGUMENT for a kind that the policy does not
+	// name.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// id is the subject's id as a descriptor's entry would carry it, for example the value of user_id; it is compared
-	// byte by byte. UTF-8, up to 65,536 bytes. It must be empty for the kind "global" and must not be empty for any other
-	// kind: INVALID_ARGUMENT.
+	// id is the subject's id as a descriptor's entry carries it, for example the value of user_id; it is compared byte
+	// by byte. UTF-8, up to 65,536 bytes. INVALID_ARGUMENT if it is not empty for the kind "global", or is empty for any
+	// other kind.
 	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -83,9 +84,10 @@ func (x *Subject) GetId() string {
 type LimitList struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// limits are written as in a policy: "10/minute", "100/hour", "5 USD/day", "50000 tokens/day", "100 concurrent", with
-	// any period from one millisecond to 366 days ("90s", "7d"). 1 to 16 limits of up to 256 bytes each, and no two of
-	// the same unit and period. INVALID_ARGUMENT names the limit that is wrong and what to write instead. A unit without
-	// a limit in the list is not limited for the subject.
+	// any period from one millisecond to 366 days ("90s", "7d"). 1 to 49 limits of up to 256 bytes each: up to 16 each of
+	// requests, tokens and USD, and one of concurrent, with no two of the same unit and period. INVALID_ARGUMENT names
+	// the limit that is wrong and what to write instead. A unit without a limit in the list is not limited for the
+	// subject.
 	Limits        []string `protobuf:"bytes,1,rep,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -211,8 +213,9 @@ type isSetOverrideRequest_Override interface {
 }
 
 type SetOverrideRequest_Plan struct {
-	// plan is the name of a plan of the policy in force. INVALID_ARGUMENT for a plan that the policy does not have. If
-	// a later policy drops the plan, the subject gets the plan that the policy would choose without an override.
+	// plan is the name of a plan of the policy in force, up to 64 bytes. INVALID_ARGUMENT for a plan that the policy
+	// does not have. While a later policy lacks the plan, the subject gets the plan that the policy would choose
+	// without an override.
 	Plan string `protobuf:"bytes,2,opt,name=plan,proto3,oneof"`
 }
 
