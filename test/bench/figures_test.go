@@ -90,7 +90,7 @@ func TestTargetsAreJudgedByTheMedianOfValidRounds(t *testing.T) {
 	t.Parallel()
 
 	closed := leg{Shape: oneDescriptor}
-	r := &report{Rounds: 4}
+	r := &report{Rounds: 4, Rate: 3000}
 
 	for round, perSecond := range []float64{50, 61, 90, 62} {
 		r.Runs = append(r.Runs,
