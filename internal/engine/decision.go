@@ -58,4 +58,12 @@ type Decision struct {
 	Denied   bool
 	Statuses []Status // one per descriptor, in order
 	Deciding Status   // the tightest over all descriptors; when denied, the one with the longest wait
+	// Shadowed are the shadow limits that would have denied the call.
+	Shadowed []Shadowed
+}
+
+// Shadowed is a shadow limit that a call went past.
+type Shadowed struct {
+	Tier  string
+	Limit *policy.Limit
 }

@@ -11,6 +11,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -19,6 +20,8 @@ var (
 	// ErrUnavailable says that the store could not be asked, or did not answer before the deadline. The hit may stand
 	// all the same: a script that was sent may still run.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrTimeout says that the store did not answer before the deadline. It is an ErrUnavailable.
+	ErrTimeout = fmt.Errorf("%w: no answer in time", ErrUnavailable)
 	// ErrCorrupt says that what is stored under a subject's key is not ours, or is damaged.
 	ErrCorrupt = errors.New("stored value is not a ratelimitd log")
 	// ErrFull says that the embedded store has no room for another subject.
@@ -127,7 +130,8 @@ type Answer struct {
 	// States holds one entry per limit, check by check in the order of the request. Empty when Stale is not.
 	States []State
 	// Seqs holds, per check, the amount ever admitted to the subject's log up to and including this decision. It orders
-	// the decisions of one log. It restarts when a log has been empty for its longest period.
+	// the decisions of one log. What a refund takes back is taken off it, and it restarts when a log has been empty for its
+	// longest period.
 	Seqs []int64
 	// Stale is not empty when nothing was decided because an override has changed.
 	Stale []Stale
@@ -146,8 +150,8 @@ type Store interface {
 	// Admit decides a request in one atomic step and fills ans. It errs with ErrUnavailable, ErrCorrupt, ErrFull or the
 	// context's error; then ans says nothing.
 	Admit(ctx context.Context, req *Request, ans *Answer) error
-	// Refund gives hits back: for each check it takes back up to Amount of the subject's live hits, the newest first.
-	// The first check bounds the others: no other subject gets back more than the first one did, and they get back the
+	// Refund gives hits back: for each check it takes back up to Amount of the subject's live hits, the newest first. A
+	// hit is live here in the longest window that any policy asked of the log. The first check bounds the others: no other subject gets back more than the first one did, and they get back the
 	// hits of the same moments. It fills ans as a check of amount 0 would after it and returns what the first got back.
 	Refund(ctx context.Context, req *Request, ans *Answer) (int64, error)
 	// Reset forgets a subject's hits; its override stays.

@@ -118,6 +118,14 @@ func (l *Log) FailedShut(tier string) {
 	}
 }
 
+// BadOverride says that a subject's stored override does not parse under the policy in force, at most once a second. The
+// subject has its plan's limits meanwhile.
+func (l *Log) BadOverride(err error) {
+	if suppressed, ok := l.admit("override"); ok {
+		l.Error("a stored override is not in force", zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
+	}
+}
+
 // admit tells whether a line of this kind is due, and how many were left out since the last one.
 func (l *Log) admit(kind string) (suppressed int64, ok bool) {
 	now := l.now()

@@ -1,0 +1,336 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ratelimitd/ratelimitd/internal/store"
+)
+
+// Bounds of the batcher.
+const (
+	// maxBatch is how many decisions one script call makes at most: Redis does nothing else meanwhile.
+	maxBatch = 64
+	// maxBatchChecks is how many checks a batch may hold before it is closed; with the last request's it stays below the
+	// 255 that a check's number of windows has room for.
+	maxBatchChecks = 128
+	// maxQueue is how many decisions may wait to be sent; one more is answered with ErrUnavailable at once.
+	maxQueue = 8192
+	// senders is how many script calls may be under way: one runs in Redis while the next travels.
+	senders = 3
+)
+
+// job is one decision under way: all of its checks are in one slot. Its caller reads the reply only after done; a caller
+// that has gone leaves the job to the sender.
+type job struct {
+	checks   []store.Check
+	keys     []string
+	flags    byte
+	slot     int
+	deadline time.Time
+
+	state atomic.Uint32
+	done  chan struct{}
+	timer *time.Timer
+	reply string
+	err   error
+}
+
+// The states of a job.
+const (
+	jobWaiting uint32 = iota
+	jobAnswered
+	jobLeft // the caller has gone
+)
+
+func (j *job) answer(reply string, err error) {
+	j.reply, j.err = reply, err
+	if j.state.CompareAndSwap(jobWaiting, jobAnswered) {
+		j.done <- struct{}{}
+	}
+}
+
+// batcher sends concurrent decisions together. It never waits for company: a sender takes what stands in the queue.
+type batcher struct {
+	client  redis.UniversalClient
+	script  *redis.Script
+	cluster bool
+	clock   func() int64
+	onBatch func(int)
+	timeout time.Duration
+
+	queue  chan *job
+	jobs   sync.Pool
+	ctx    context.Context //nolint:containedctx // ends the senders' calls at Close
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+}
+
+func newBatcher(client redis.UniversalClient, script *redis.Script, opt *Options) *batcher {
+	ctx, cancel := context.WithCancel(context.Background())
+	b := &batcher{
+		client: client, script: script, cluster: opt.Cluster, clock: opt.clock, onBatch: opt.OnBatch,
+		timeout: opt.Timeout, queue: make(chan *job, maxQueue), ctx: ctx, cancel: cancel,
+	}
+	b.jobs.New = func() any {
+		timer := time.NewTimer(time.Hour)
+		timer.Stop()
+		return &job{done: make(chan struct{}, 1), timer: timer}
+	}
+	for range min(senders, opt.PoolSize) {
+		b.wait.Go(b.send)
+	}
+	return b
+}
+
+func (b *batcher) close() {
+	b.cancel()
+	b.wait.Wait()
+}
+
+// decide asks for checks of one slot and reads the answer into ans, and the times of the hits into at.
+func (b *batcher) decide(
+	ctx context.Context, checks []store.Check, flags byte, deadline time.Time, ans *store.Answer, at []int64,
+) error {
+	j, ok := b.jobs.Get().(*job)
+	if !ok {
+		return errors.New("redis: the pool of jobs holds something else")
+	}
+	j.checks = append(j.checks[:0], checks...)
+	j.keys = j.keys[:0]
+	for i := range checks {
+		j.keys = append(j.keys, logKey(checks[i].Subject, checks[i].Unit))
+	}
+	j.flags, j.deadline = flags, deadline
+	if j.deadline.IsZero() {
+		j.deadline = time.Now().Add(b.timeout)
+	}
+	if b.cluster {
+		j.slot = slotOf(j.keys[0])
+	}
+	j.state.Store(jobWaiting)
+	select {
+	case b.queue <- j:
+	default:
+		return fmt.Errorf("%w: %d decisions are waiting", store.ErrUnavailable, maxQueue)
+	}
+	return b.await(ctx, j, checks, ans, at)
+}
+
+func (b *batcher) await(ctx context.Context, j *job, checks []store.Check, ans *store.Answer, at []int64) error {
+	j.timer.Reset(time.Until(j.deadline))
+	select {
+	case <-j.done:
+	case <-j.timer.C:
+		if j.state.CompareAndSwap(jobWaiting, jobLeft) {
+			return store.ErrTimeout
+		}
+		<-j.done
+	case <-ctx.Done():
+		if j.state.CompareAndSwap(jobWaiting, jobLeft) {
+			return context.Cause(ctx)
+		}
+		<-j.done
+	case <-b.ctx.Done():
+		if j.state.CompareAndSwap(jobWaiting, jobLeft) {
+			return fmt.Errorf("%w: closed", store.ErrUnavailable)
+		}
+		<-j.done
+	}
+	j.timer.Stop()
+	err := j.err
+	if err == nil {
+		err = decodeAnswer(j.reply, checks, ans, at)
+	}
+	j.reply, j.err = "", nil
+	b.jobs.Put(j)
+	return err
+}
+
+// send takes what stands in the queue and asks for it, until the end.
+func (b *batcher) send() {
+	call := newCall(b.clock)
+	batch := make([]*job, 0, maxBatch)
+	for {
+		select {
+		case j := <-b.queue:
+			batch = append(batch[:0], j)
+		case <-b.ctx.Done():
+			return
+		}
+	more:
+		for checks := len(batch[0].checks); len(batch) < maxBatch && checks <= maxBatchChecks; {
+			select {
+			case j := <-b.queue:
+				batch = append(batch, j)
+				checks += len(j.checks)
+			default:
+				break more
+			}
+		}
+		b.ask(call, batch)
+		clear(batch)
+	}
+}
+
+// ask answers every job of the batch.
+func (b *batcher) ask(call *call, batch []*job) {
+	now := time.Now()
+	last := now
+	live := batch[:0]
+	for _, j := range batch {
+		if !j.deadline.After(now) || j.state.Load() != jobWaiting {
+			j.answer("", fmt.Errorf("%w: not sent", store.ErrTimeout))
+			continue
+		}
+		if j.deadline.After(last) {
+			last = j.deadline
+		}
+		live = append(live, j)
+	}
+	if len(live) == 0 {
+		return
+	}
+	ctx, cancel := context.WithDeadline(b.ctx, last)
+	defer cancel()
+	if b.cluster {
+		b.askSlots(ctx, live)
+		return
+	}
+	call.build(live)
+	replies, err := b.script.EvalSha(ctx, b.client, call.keys, call.args...).StringSlice()
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		replies, err = b.script.Eval(ctx, b.client, call.keys, call.args...).StringSlice()
+	}
+	b.deliver(live, replies, err)
+}
+
+// askSlots asks on a Cluster: one script call per slot, sent together.
+func (b *batcher) askSlots(ctx context.Context, live []*job) {
+	slots := make(map[int][]*job, len(live))
+	for _, j := range live {
+		slots[j.slot] = append(slots[j.slot], j)
+	}
+	type sent struct {
+		jobs []*job
+		call *call
+		cmd  *redis.Cmd
+	}
+	all := make([]sent, 0, len(slots))
+	pipe := b.client.Pipeline()
+	for _, jobs := range slots {
+		call := newCall(b.clock)
+		call.build(jobs)
+		all = append(all, sent{jobs: jobs, call: call, cmd: b.script.EvalSha(ctx, pipe, call.keys, call.args...)})
+	}
+	_, _ = pipe.Exec(ctx) // each command holds its own error
+	for _, s := range all {
+		replies, err := s.cmd.StringSlice()
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			replies, err = b.script.Eval(ctx, b.client, s.call.keys, s.call.args...).StringSlice()
+		}
+		b.deliver(s.jobs, replies, err)
+	}
+}
+
+func (b *batcher) deliver(jobs []*job, replies []string, err error) {
+	if b.onBatch != nil {
+		b.onBatch(len(jobs))
+	}
+	if err == nil && len(replies) != len(jobs) {
+		err = fmt.Errorf("%d answers to %d requests", len(replies), len(jobs))
+	}
+	if err != nil {
+		err = unavailable("deciding", err)
+	}
+	for i, j := range jobs {
+		if err != nil {
+			j.answer("", err)
+			continue
+		}
+		j.answer(replies[i], nil)
+	}
+}
+
+// unavailable wraps an error of the client or the server as ErrUnavailable.
+func unavailable(doing string, err error) error {
+	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, doing, err)
+}
+
+// call is one script call being put together. Its slices are reused.
+type call struct {
+	clock func() int64
+	keys  []string
+	args  []any
+	buf   []byte
+	specs []specID
+	ends  []int
+}
+
+// specID tells one spec from another: limits are shared and immutable, so their place in memory names them.
+type specID struct {
+	first *store.Limit
+	count int
+	unit  store.Unit
+}
+
+func newCall(clock func() int64) *call { return &call{clock: clock} }
+
+// build lays out the keys and arguments of admit.lua.
+func (c *call) build(jobs []*job) {
+	c.keys, c.args, c.buf, c.specs, c.ends = c.keys[:0], c.args[:0], c.buf[:0], c.specs[:0], c.ends[:0]
+	for _, j := range jobs {
+		for i := range j.checks {
+			c.spec(&j.checks[i])
+		}
+	}
+	c.ends = append(c.ends, len(c.buf))
+	for _, j := range jobs {
+		c.buf = append(c.buf, j.flags, byte(len(j.checks)))
+		for i := range j.checks {
+			check := &j.checks[i]
+			c.buf = appendCheck(c.buf, c.key(j.keys[i], check.Subject.ID == ""), c.spec(check), check.Amount, check.Override)
+		}
+		c.ends = append(c.ends, len(c.buf))
+	}
+	begin := 0
+	for _, end := range c.ends {
+		c.args = append(c.args, c.buf[begin:end:end])
+		begin = end
+	}
+	if c.clock != nil {
+		c.args = append(c.args, c.clock())
+	}
+}
+
+// spec returns the number of a check's windows, and writes them when they are new.
+func (c *call) spec(check *store.Check) int {
+	id := specID{first: &check.Limits[0], count: len(check.Limits), unit: check.Unit}
+	for i, known := range c.specs {
+		if known == id {
+			return i + 1
+		}
+	}
+	c.specs = append(c.specs, id)
+	c.buf = appendSpec(c.buf, check.Unit, check.Limits)
+	return len(c.specs)
+}
+
+// key returns the number of a key. One that many decisions share is sent once; the script finds the others by name.
+func (c *call) key(key string, shared bool) int {
+	if shared {
+		for i, known := range c.keys {
+			if known == key {
+				return i + 1
+			}
+		}
+	}
+	c.keys = append(c.keys, key)
+	return len(c.keys)
+}

@@ -1,0 +1,120 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Defaults of Options.
+const (
+	// DefaultPoolSize is the number of connections to one Redis server: each of the batcher's senders uses one, and the
+	// rest serves refunds and administration.
+	DefaultPoolSize = 10
+	// DefaultTimeout bounds what has no deadline of its own: connecting, refunds and administration.
+	DefaultTimeout = time.Second
+)
+
+// Options say where Redis is and how to reach it.
+type Options struct {
+	// Addrs are host:port pairs, or socket paths where Network is "unix". Several are the seeds of a Cluster or the
+	// Sentinels of SentinelMaster. Required.
+	Addrs    []string
+	Network  string // "tcp" (default) or "unix"
+	Username string
+	Password string
+	// PasswordFile holds the password instead. It is read again for each new connection, so it may be rotated.
+	PasswordFile string
+	DB           int // must be 0 on a Cluster
+	// SentinelMaster is the name of the master that the Sentinels at Addrs watch; empty without Sentinel.
+	SentinelMaster string
+	Cluster        bool
+	TLS            *tls.Config
+	PoolSize       int           // connections per server; DefaultPoolSize if 0
+	Timeout        time.Duration // DefaultTimeout if 0
+	// OnBatch is told how many decisions went into each script call; nil for none.
+	OnBatch func(decisions int)
+
+	clock func() int64 // a test's clock in place of Redis's own, microseconds
+}
+
+func (o *Options) withDefaults() (Options, error) {
+	opt := *o
+	switch {
+	case len(opt.Addrs) == 0:
+		return opt, errors.New("redis: no address is set: name at least one host:port")
+	case opt.Cluster && opt.SentinelMaster != "":
+		return opt, errors.New("redis: both a Cluster and a Sentinel master are set: choose one")
+	case opt.Cluster && opt.DB != 0:
+		return opt, fmt.Errorf("redis: database %d on a Cluster: a Cluster has database 0 only", opt.DB)
+	case len(opt.Addrs) > 1 && !opt.Cluster && opt.SentinelMaster == "":
+		return opt, errors.New("redis: several addresses, but neither a Cluster nor a Sentinel master is set")
+	}
+	if opt.PoolSize <= 0 {
+		opt.PoolSize = DefaultPoolSize
+	}
+	if opt.Timeout <= 0 {
+		opt.Timeout = DefaultTimeout
+	}
+	if opt.Network == "" {
+		opt.Network = "tcp"
+	}
+	return opt, nil
+}
+
+// connect returns a client; it does not wait for a connection.
+//
+// The client never retries by itself: a repeated decision would only be late, and a Cluster's redirects have a bound of
+// their own. Deadlines come by context, and notices of maintenance, which open source Redis does not send, are off.
+func (o *Options) connect() redis.UniversalClient {
+	uni := &redis.UniversalOptions{
+		Addrs:                      o.Addrs,
+		Username:                   o.Username,
+		Password:                   o.Password,
+		CredentialsProviderContext: o.credentials(),
+		DB:                         o.DB,
+		MasterName:                 o.SentinelMaster,
+		IsClusterMode:              o.Cluster,
+		TLSConfig:                  o.TLS,
+		Protocol:                   2,
+		MaxRetries:                 -1,
+		MaxRedirects:               3,
+		DialTimeout:                o.Timeout,
+		DialerRetries:              1,
+		ReadTimeout:                o.Timeout,
+		WriteTimeout:               o.Timeout,
+		PoolTimeout:                o.Timeout,
+		ContextTimeoutEnabled:      true,
+		PoolSize:                   o.PoolSize,
+		DisableIdentity:            true,
+		MaintNotificationsConfig:   &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if o.Cluster || o.SentinelMaster != "" {
+		return redis.NewUniversalClient(uni)
+	}
+	simple := uni.Simple()
+	simple.Network = o.Network
+	return redis.NewClient(simple)
+}
+
+// credentials returns the provider for a password kept in a file, nil without one.
+func (o *Options) credentials() func(context.Context) (string, string, error) {
+	if o.PasswordFile == "" {
+		return nil
+	}
+	file, user := o.PasswordFile, o.Username
+	return func(context.Context) (string, string, error) {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return "", "", fmt.Errorf("reading the Redis password: %w", err)
+		}
+		return user, strings.TrimRight(string(raw), "\r\n"), nil
+	}
+}

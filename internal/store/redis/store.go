@@ -1,0 +1,224 @@
+// Package redis keeps usage in Redis: a single server, a Sentinel's master or a Cluster.
+//
+// A decision is one Lua script; concurrent decisions share a call. On a Cluster a call can reach the keys of one slot only,
+// so a decision over several subjects is taken subject by subject and undone where a later one denies: see cluster.go.
+package redis
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ratelimitd/ratelimitd/internal/store"
+)
+
+// Store keeps usage in Redis. It is safe for concurrent use.
+type Store struct {
+	opt     Options
+	client  redis.UniversalClient
+	scripts scripts
+	batch   *batcher
+	changes *changes
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New returns a store over the Redis that opt names. It does not connect: a Redis that is away is an error of each call
+// until it is there.
+func New(opt Options) (*Store, error) {
+	full, err := opt.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	client := full.connect()
+	s := &Store{opt: full, client: client, scripts: newScripts(full.clock != nil)}
+	s.batch = newBatcher(client, s.scripts.admit, &full)
+	s.changes = newChanges(client)
+	return s, nil
+}
+
+// Admit decides a request; see store.Store.
+func (s *Store) Admit(ctx context.Context, req *store.Request, ans *store.Answer) error {
+	if err := validate(req); err != nil {
+		return err
+	}
+	reset(ans)
+	if s.opt.Cluster && len(req.Checks) > 1 {
+		return s.admitBySteps(ctx, req, ans)
+	}
+	return s.batch.decide(ctx, req.Checks, 0, req.Deadline, ans, nil)
+}
+
+func reset(ans *store.Answer) {
+	ans.Admitted, ans.Now = false, 0
+	ans.States, ans.Seqs, ans.Stale = ans.States[:0], ans.Seqs[:0], ans.Stale[:0]
+}
+
+// Refund gives hits back; see store.Store. On a Cluster each subject gives back its own newest hits.
+func (s *Store) Refund(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
+	if err := validate(req); err != nil {
+		return 0, err
+	}
+	reset(ans)
+	ctx, cancel := s.bound(ctx, req.Deadline)
+	defer cancel()
+	if s.opt.Cluster && len(req.Checks) > 1 {
+		return s.refundBySteps(ctx, req, ans)
+	}
+	return s.refund(ctx, req.Checks, "", nil, ans)
+}
+
+// refund runs refund.lua over checks of one slot. A mark names an undo; at holds the times of the hits that it takes back.
+func (s *Store) refund(
+	ctx context.Context, checks []store.Check, mark string, at []int64, ans *store.Answer,
+) (int64, error) {
+	keys := make([]string, 0, len(checks)+1)
+	var specs, raw, times []byte
+	raw = append(raw, 0, byte(len(checks)))
+	for i := range checks {
+		c := &checks[i]
+		keys = append(keys, logKey(c.Subject, c.Unit))
+		specs = appendSpec(specs, c.Unit, c.Limits)
+		raw = appendCheck(raw, i+1, i+1, c.Amount, c.Override)
+	}
+	if mark != "" {
+		keys = append(keys, subjectKey(checks[0].Subject)+"x:"+mark)
+		for _, t := range at {
+			times = appendUint56(times, t)
+		}
+	}
+	args := []any{specs, raw, times, changeChannel}
+	for i := range checks {
+		args = append(args, encodeChange(checks[i].Subject))
+	}
+	reply, err := s.run(ctx, s.scripts.refund, keys, args).Slice()
+	if err != nil {
+		return 0, unavailable("refunding", err)
+	}
+	given, answer, err := splitRefund(reply)
+	if err != nil {
+		return 0, err
+	}
+	if err := decodeAnswer(answer, checks, ans, nil); err != nil {
+		return 0, err
+	}
+	if given > 0 {
+		for i := range checks {
+			s.changes.tell(store.Change{Subject: checks[i].Subject})
+		}
+	}
+	return given, nil
+}
+
+func splitRefund(reply []any) (int64, string, error) {
+	if len(reply) != 2 {
+		return 0, "", fmt.Errorf("%w: %d parts in the answer to a refund", errShort, len(reply))
+	}
+	answer, ok := reply[1].(string)
+	if !ok {
+		return 0, "", errShort
+	}
+	given, err := strconv.ParseInt(fmt.Sprint(reply[0]), 10, 64)
+	if err != nil {
+		return 0, "", fmt.Errorf("reading the answer to a refund: %w", err)
+	}
+	return given, answer, nil
+}
+
+// run runs a script with the test's clock, if any, as its last argument.
+func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, args []any) *redis.Cmd {
+	if s.opt.clock != nil {
+		args = append(args, s.opt.clock())
+	}
+	return script.Run(ctx, s.client, keys, args...)
+}
+
+func (s *Store) bound(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
+	if deadline.IsZero() {
+		return context.WithTimeout(ctx, s.opt.Timeout)
+	}
+	return context.WithDeadline(ctx, deadline)
+}
+
+// Reset forgets a subject's hits.
+func (s *Store) Reset(ctx context.Context, sub store.Subject) error {
+	ctx, cancel := s.bound(ctx, time.Time{})
+	defer cancel()
+	if err := s.client.Del(ctx, logKeys(sub)...).Err(); err != nil {
+		return unavailable("resetting a subject", err)
+	}
+	if err := s.client.Publish(ctx, changeChannel, encodeChange(sub)).Err(); err != nil {
+		return unavailable("telling others of a reset", err)
+	}
+	s.changes.tell(store.Change{Subject: sub})
+	return nil
+}
+
+// logKeys are all logs that a subject may have.
+func logKeys(sub store.Subject) []string {
+	return []string{logKey(sub, store.Requests), logKey(sub, store.Tokens), logKey(sub, store.USD)}
+}
+
+// SetOverride stores a subject's override, or removes it when value is empty.
+func (s *Store) SetOverride(ctx context.Context, sub store.Subject, value string) (int64, error) {
+	ctx, cancel := s.bound(ctx, time.Time{})
+	defer cancel()
+	keys := append([]string{overrideKey(sub)}, logKeys(sub)...)
+	version, err := s.run(ctx, s.scripts.override, keys, []any{value, changeChannel, encodeChange(sub)}).Int64()
+	if err != nil {
+		return 0, unavailable("setting an override", err)
+	}
+	s.changes.tell(store.Change{Subject: sub})
+	return version, nil
+}
+
+func overrideKey(sub store.Subject) string { return subjectKey(sub) + "o" }
+
+// Override returns a subject's override.
+func (s *Store) Override(ctx context.Context, sub store.Subject) (int64, string, error) {
+	ctx, cancel := s.bound(ctx, time.Time{})
+	defer cancel()
+	raw, err := s.client.Get(ctx, overrideKey(sub)).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return 0, "", nil
+	case err != nil:
+		return 0, "", unavailable("reading an override", err)
+	case len(raw) < versionSize:
+		return 0, "", fmt.Errorf("%w: the override of %s is too short", store.ErrCorrupt, overrideKey(sub))
+	}
+	var wide [8]byte
+	copy(wide[8-versionSize:], raw)
+	return int64(binary.BigEndian.Uint64(wide[:])), raw[versionSize:], nil //nolint:gosec // 56 bits
+}
+
+// versionSize is the width of the version before an override's value.
+const versionSize = 7
+
+// OnChange registers the receiver of changes and begins to listen for those made elsewhere.
+func (s *Store) OnChange(fn func(store.Change)) { s.changes.listen(fn) }
+
+// Ping asks whether Redis answers.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx, time.Time{})
+	defer cancel()
+	if err := s.client.Ping(ctx).Err(); err != nil {
+		return unavailable("pinging", err)
+	}
+	return nil
+}
+
+// Close ends all calls and connections.
+func (s *Store) Close() error {
+	s.changes.close()
+	s.batch.close()
+	if err := s.client.Close(); err != nil {
+		return fmt.Errorf("closing the Redis client: %w", err)
+	}
+	return nil
+}
