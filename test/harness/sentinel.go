@@ -151,3 +151,29 @@ func (s *SentinelSet) Failover() {
 		return nil
 	})
 }
+
+// Replicated returns when every replica has what the master has now.
+func (s *SentinelSet) Replicated() {
+	s.t.Helper()
+	WaitFor(s.t, "the replicas have what the master has", func(ctx context.Context) error {
+		master, err := s.Current(ctx)
+		if err != nil {
+			return err
+		}
+		// WAIT is about the writes of its own connection; replicas take writes in order, so one that is made now covers
+		// all that came before.
+		conn := master.Client.Conn()
+		defer func() { _ = conn.Close() }() // back to the pool
+		if err := conn.Set(ctx, "ratelimitd-test-replicated", 1, 0).Err(); err != nil {
+			return fmt.Errorf("write to the master: %w", err)
+		}
+		n, err := conn.Wait(ctx, replicas, Patience/2).Result()
+		if err != nil {
+			return fmt.Errorf("wait for the replicas: %w", err)
+		}
+		if n < replicas {
+			return fmt.Errorf("%d of %d replicas have it", n, replicas)
+		}
+		return nil
+	})
+}
