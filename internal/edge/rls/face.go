@@ -7,7 +7,6 @@ import (
 	"time"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/ratelimitd/ratelimitd/internal/engine"
@@ -21,13 +20,13 @@ type face struct {
 	limit policy.Limit
 
 	current *ratelimitv3.RateLimitResponse_RateLimit
-	stored  *structpb.Struct // the metadata of an answer by the store
-	local   *structpb.Struct // the metadata of an answer from memory
-	reason  string           // "user:minute"
-	limited string           // the start of the problem document of a denial with a wait, up to the limit's amount
-	never   string           // the same for a denial of what can never pass
-	quota   string           // the limit as a RateLimit-Policy item
-	item    string           // the limit's name as the start of a RateLimit item
+	stored  encoded // the metadata of an answer by the store
+	local   encoded // the metadata of an answer from memory
+	reason  string  // "user:minute"
+	limited string  // the start of the problem document of a denial with a wait, up to the limit's amount
+	never   string  // the same for a denial of what can never pass
+	quota   string  // the limit as a RateLimit-Policy item
+	item    string  // the limit's name as the start of a RateLimit item
 }
 
 func newFace(tier string, l *policy.Limit) *face {
@@ -52,14 +51,12 @@ func newFace(tier string, l *policy.Limit) *face {
 }
 
 // metadata returns the face's metadata for a mode.
-func (f *face) metadata(m engine.Mode) *structpb.Struct {
+func (f *face) metadata(m engine.Mode) encoded {
 	switch m {
 	case engine.Stored:
 		return f.stored
 	case engine.Local:
 		return f.local
-	case engine.FailedOpen, engine.FailedShut, engine.Unmatched, engine.Disabled:
-		return metadata(f.tier, f.limit.Name, m)
 	default:
 		return metadata(f.tier, f.limit.Name, m)
 	}
@@ -86,29 +83,6 @@ func (fs *faces) of(tier string, l *policy.Limit) *face {
 	f := newFace(tier, l)
 	place.Store(f)
 	return f
-}
-
-// The fields of the dynamic metadata.
-const (
-	metaTier     = "tier"      // the tier that decided
-	metaLimit    = "limit"     // the name of the limit that decided; left out when the store gave no numbers
-	metaMode     = "mode"      // where the answer came from, as engine.Mode spells it
-	metaFailOpen = "fail_open" // true if the call went through because the store could not be asked
-)
-
-// metadata says which tier and limit decided, and how. Empty names are left out.
-func metadata(tier, limit string, m engine.Mode) *structpb.Struct {
-	fields := map[string]*structpb.Value{
-		metaMode:     structpb.NewStringValue(m.String()),
-		metaFailOpen: structpb.NewBoolValue(m == engine.FailedOpen),
-	}
-	if tier != "" {
-		fields[metaTier] = structpb.NewStringValue(tier)
-	}
-	if limit != "" {
-		fields[metaLimit] = structpb.NewStringValue(limit)
-	}
-	return &structpb.Struct{Fields: fields}
 }
 
 // currentLimit is a limit as Envoy reads it. A period that is no whole number of seconds, or none at all, has the unit
