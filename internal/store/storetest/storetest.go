@@ -59,7 +59,12 @@ func RunRealTime(t *testing.T, open Open) {
 
 // parts lists the tests under a clock set by hand.
 func parts() []part {
-	return []part{}
+	return []part{
+		{"Windows", tell(windowRules())},
+		{"History", tell(historyRules())},
+		{"Calls", tell(callRules())},
+		{"Refunds", tell(refundRules())},
+	}
 }
 
 // realTimeParts lists the tests under the store's own clock.

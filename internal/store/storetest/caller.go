@@ -1,0 +1,136 @@
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/ratelimitd/ratelimitd/internal/store"
+)
+
+// epoch is where the suite's clock begins, microseconds since the Unix epoch.
+const epoch = 1_700_000_000_000_000
+
+// failer is what of testing.T and rapid.T a caller needs.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// caller calls a store in turn through all its clients, and fails on what no answer may ever be.
+type caller struct {
+	t       failer
+	f       *Fixture
+	clients []store.Store
+	calls   int
+	start   int64 // the moment that durations count from, microseconds
+	ans     store.Answer
+}
+
+// newCaller returns a caller whose clock stands at the suite's beginning.
+func newCaller(t *testing.T, f *Fixture) *caller {
+	t.Helper()
+	c := &caller{t: t, f: f, clients: []store.Store{f.Store, f.Another()}, start: epoch}
+	if f.Set != nil {
+		f.Set(epoch)
+	}
+	return c
+}
+
+// client is the client whose turn it is.
+func (c *caller) client() store.Store {
+	c.calls++
+	return c.clients[c.calls%len(c.clients)]
+}
+
+// at sets the clock.
+func (c *caller) at(d time.Duration) { c.f.Set(c.start + us(d)) }
+
+// us is a duration in microseconds.
+func us(d time.Duration) int64 { return int64(d / time.Microsecond) }
+
+// admit asks for checks. Its answer is overwritten by the next call.
+func (c *caller) admit(checks ...store.Check) *store.Answer {
+	c.t.Helper()
+	if err := c.client().Admit(context.Background(), &store.Request{Checks: checks}, &c.ans); err != nil {
+		c.t.Fatalf("Admit(%s): %v", describe(checks), err)
+	}
+	c.sound(checks)
+	return &c.ans
+}
+
+// refund gives hits back. Its answer is overwritten by the next call.
+func (c *caller) refund(checks ...store.Check) (int64, *store.Answer) {
+	c.t.Helper()
+	took, err := c.client().Refund(context.Background(), &store.Request{Checks: checks}, &c.ans)
+	if err != nil {
+		c.t.Fatalf("Refund(%s): %v", describe(checks), err)
+	}
+	if len(c.ans.Stale) > 0 && took != 0 {
+		c.t.Fatalf("Refund(%s) took %d under a stale override, want 0", describe(checks), took)
+	}
+	c.sound(checks)
+	return took, &c.ans
+}
+
+// reset forgets a subject's hits.
+func (c *caller) reset(s store.Subject) {
+	c.t.Helper()
+	if err := c.client().Reset(context.Background(), s); err != nil {
+		c.t.Fatalf("Reset(%s): %v", name(s), err)
+	}
+}
+
+// override sets a subject's override.
+func (c *caller) override(s store.Subject, value string) int64 {
+	c.t.Helper()
+	version, err := c.client().SetOverride(context.Background(), s, value)
+	if err != nil {
+		c.t.Fatalf("SetOverride(%s, %q): %v", name(s), value, err)
+	}
+	return version
+}
+
+// sound fails if the answer has not the form that the contract gives it.
+func (c *caller) sound(checks []store.Check) {
+	c.t.Helper()
+	limits := 0
+	for i := range checks {
+		limits += len(checks[i].Limits)
+	}
+	if len(c.ans.Stale) > 0 {
+		if c.ans.Admitted || len(c.ans.States) > 0 {
+			c.t.Fatalf("%s: a stale answer is admitted=%v with %d states, want false and none",
+				describe(checks), c.ans.Admitted, len(c.ans.States))
+		}
+		return
+	}
+	if len(c.ans.States) != limits || len(c.ans.Seqs) != len(checks) {
+		c.t.Fatalf("%s: answer has %d states and %d seqs, want %d and %d",
+			describe(checks), len(c.ans.States), len(c.ans.Seqs), limits, len(checks))
+	}
+	if c.ans.Now <= 0 {
+		c.t.Fatalf("%s: answer's Now is %d, want microseconds since the Unix epoch", describe(checks), c.ans.Now)
+	}
+	c.verdict(checks)
+}
+
+// verdict fails if the verdict does not follow from the states.
+func (c *caller) verdict(checks []store.Check) {
+	c.t.Helper()
+	i, fits := 0, true
+	for _, check := range checks {
+		for _, l := range check.Limits {
+			st := c.ans.States[i]
+			fits = fits && (l.Shadow || st.Wait == 0)
+			if st.Used < 0 || st.Wait < 0 || st.Reset < 0 || st.Reset > l.Period ||
+				(st.Wait > l.Period && st.Wait != store.Never) {
+				c.t.Fatalf("%s: state %d is impossible for %s: %+v", describe(checks), i, describeLimit(l), st)
+			}
+			i++
+		}
+	}
+	if c.ans.Admitted != fits {
+		c.t.Fatalf("%s: admitted=%v, but the states say %v: %+v", describe(checks), c.ans.Admitted, fits, c.ans.States)
+	}
+}
