@@ -1,0 +1,40 @@
+package httpedge
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/ratelimitd/ratelimitd/internal/engine"
+)
+
+// problem is a problem document, RFC 9457.
+type problem struct {
+	Detail string `json:"detail"`
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+}
+
+const (
+	problemBadRequest       = "urn:ratelimitd:problem:bad-request"
+	problemStoreUnavailable = "urn:ratelimitd:problem:store-unavailable"
+)
+
+// errNoUser says that a request names no user.
+var errNoUser = errors.New("no user is named: add ?user_id=... or the header x-user-id")
+
+// writeError tells the caller what is wrong. What is not the caller's fault is the store's, since the engine asks nobody
+// else.
+func (h *handler) writeError(w http.ResponseWriter, err error) {
+	p := problem{
+		Detail: err.Error(),
+		Type:   problemStoreUnavailable,
+		Status: http.StatusServiceUnavailable,
+	}
+	if errors.Is(err, errNoUser) || errors.Is(err, engine.ErrBadCall) {
+		h.bad.Inc()
+		p.Type, p.Status = problemBadRequest, http.StatusBadRequest
+	}
+	p.Title = http.StatusText(p.Status)
+	writeJSON(w, p.Status, "application/problem+json", p)
+}

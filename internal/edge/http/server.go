@@ -1,0 +1,93 @@
+// Package httpedge answers over HTTP what operators and the assistant's own pages ask: a user's usage, health, readiness
+// and metrics. It decides nothing and changes no count.
+package httpedge
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"github.com/ratelimitd/ratelimitd/internal/engine"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
+)
+
+// The paths that are served.
+const (
+	PathStats   = "/api/v1/assistant/stats"
+	PathHealth  = "/api/v1/assistant/health"
+	PathAlive   = "/healthz"
+	PathReady   = "/readyz"
+	PathMetrics = "/metrics"
+)
+
+// Bounds of the server.
+const (
+	// MaxHeaderBytes bounds a request's line and headers, and so a user id.
+	MaxHeaderBytes = 16 << 10
+
+	readTimeout  = 5 * time.Second
+	writeTimeout = 10 * time.Second
+	idleTimeout  = 2 * time.Minute
+	maxScrapes   = 4
+)
+
+// Engine is what is asked.
+type Engine interface {
+	// Usage reads a user's usage and that of the whole system, and changes nothing. It errs with engine.ErrBadCall for
+	// what cannot be asked, and otherwise when the store cannot be asked.
+	Usage(ctx context.Context, userID string) (user, global engine.TierUsage, err error)
+	// StoreErr is nil while the store answers.
+	StoreErr(ctx context.Context) error
+}
+
+// Options are what a handler works with. All fields but Now are required.
+type Options struct {
+	Engine   Engine
+	Embedded bool        // the store is in this process, so there is no Redis to be connected to
+	Ready    func() bool // serving, and not about to stop
+	Metrics  *telemetry.Metrics
+	Gatherer prometheus.Gatherer // what PathMetrics shows
+	Now      func() time.Time    // nil for time.Now
+}
+
+// handler holds what the handlers share.
+type handler struct {
+	opt Options
+	bad prometheus.Counter
+}
+
+// NewHandler returns the handler of all paths. A path that is not served is a 404, and another method than GET or HEAD a
+// 405.
+func NewHandler(opt Options) http.Handler {
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	h := &handler{opt: opt, bad: opt.Metrics.BadCalls.WithLabelValues(telemetry.EdgeHTTP)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+PathStats, h.stats)
+	mux.HandleFunc("GET "+PathHealth, h.health)
+	mux.HandleFunc("GET "+PathAlive, h.alive)
+	mux.HandleFunc("GET "+PathReady, h.ready)
+	mux.Handle("GET "+PathMetrics, promhttp.HandlerFor(opt.Gatherer, promhttp.HandlerOpts{
+		MaxRequestsInFlight: maxScrapes,
+		ErrorHandling:       promhttp.ContinueOnError,
+	}))
+	return mux
+}
+
+// NewServer returns a server whose every wait is bounded.
+func NewServer(h http.Handler, log *telemetry.Log) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    MaxHeaderBytes,
+		ErrorLog:          zap.NewStdLog(log.With(zap.String(telemetry.FieldEdge, telemetry.EdgeHTTP))),
+	}
+}
