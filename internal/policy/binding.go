@@ -37,10 +37,14 @@ func (l limitText) at() place {
 func binding(limit Limit, others []limitText) *Limit {
 	for i := range others {
 		other := &others[i].Limit
-		if other.Unit != limit.Unit || other.Shadow || (other.Period == limit.Period && other.Max >= limit.Max) {
+		// A limit of 0 is a switch, thrown on purpose.
+		if other.Unit != limit.Unit || other.Shadow || limit.Max == 0 || other.Max == 0 {
 			continue
 		}
-		if mostWithin(*other, limit) <= limit.Max && limit.Max > 0 {
+		if other.Period == limit.Period && other.Max >= limit.Max { // itself, among others
+			continue
+		}
+		if mostWithin(*other, limit) <= limit.Max {
 			return other
 		}
 	}

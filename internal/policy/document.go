@@ -74,9 +74,6 @@ func (r *report) readDocument(data []byte) *document {
 	for _, name := range subjects.order() {
 		doc.tiers = append(doc.tiers, r.readTier(name, subjects))
 	}
-	if subjects != nil && len(subjects.names) == 0 {
-		r.wrong(subjects.place, "names no subject; write at least one, as user: {key: user_id}")
-	}
 	r.checkKeys(doc.tiers)
 	for _, item := range root.get("overrides").list() {
 		doc.overrides = append(doc.overrides, r.readListed(item))
@@ -158,8 +155,8 @@ func (r *report) readListed(item *value) listedText {
 	}
 	if id := item.get("id"); id.str() != "" {
 		listed.ids = []*value{id}
-	} else if listed.ids = id.list(); id != nil && len(listed.ids) == 0 {
-		r.wrong(id.place, "names nobody; write an id, as \"42\"")
+	} else {
+		listed.ids = id.list()
 	}
 	return listed
 }

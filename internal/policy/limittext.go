@@ -122,7 +122,7 @@ func diagnoseLimit(text string) error {
 		return fmt.Errorf("%s %w", quoted(text), errLimitNegative)
 	case number == "" || len(text) > shownText:
 		return fmt.Errorf("%s %w", quoted(text), errLimitSyntax)
-	case rest == "":
+	case rest == "" || rest == "per":
 		return fmt.Errorf("%s %w; write %s", quoted(text), errLimitNoPeriod, strconv.Quote(number+"/minute"))
 	case !found && !strings.HasPrefix(rest, "concurrent"):
 		return noPeriod(text, number, rest)

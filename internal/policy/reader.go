@@ -93,7 +93,7 @@ func (r *report) readYAML(data []byte, sh *shape) *value {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document yaml.Node
 	if err := decoder.Decode(&document); errors.Is(err, io.EOF) || (err == nil && len(document.Content) == 0) {
-		r.wrong(place{}, "is empty; write at least %s", strings.Join(required(sh), " and "))
+		r.wrong(place{}, "is empty; write at least %s", required(sh))
 		return nil
 	} else if err != nil {
 		r.wrongYAML(err)
@@ -122,18 +122,18 @@ func (r *report) wrongYAML(err error) {
 	r.wrong(at, "is not YAML: %s; look for a wrong indentation, an open quote or a missing colon there or just above", text)
 }
 
-// required returns the names of the fields that an object must have.
-func required(sh *shape) []string {
+// required says in words which fields an object must have.
+func required(sh *shape) string {
 	var names []string
 	for _, f := range sh.fields {
 		if f.required {
 			names = append(names, f.name)
 		}
 	}
-	if len(names) == 0 {
-		names = sh.exactlyOne
+	if sh.exactlyOne != nil {
+		names = append(names, strings.Join(sh.exactlyOne, " or "))
 	}
-	return names
+	return strings.Join(names, " and ")
 }
 
 // read checks a node against a shape.
@@ -219,11 +219,20 @@ func (r *report) readDict(n *yaml.Node, sh *shape, v *value) bool {
 		}
 		return r.read(content, sh.item, at.field)
 	})
-	if sh.most > 0 && len(v.names) > sh.most {
-		r.wrong(v.place, "has %d entries; write at most %d", len(v.names), sh.most)
-		return false
+	return r.checkCount(sh, v, len(n.Content)/2)
+}
+
+// checkCount holds the number of entries of a dict or a list to its bounds.
+func (r *report) checkCount(sh *shape, v *value, count int) bool {
+	switch {
+	case count < sh.least:
+		r.wrong(v.place, "has no entries; write at least %d", sh.least)
+	case sh.most > 0 && count > sh.most:
+		r.wrong(v.place, "has %d entries; write at most %d", count, sh.most)
+	default:
+		return true
 	}
-	return true
+	return false
 }
 
 // eachField goes through the names of a mapping and keeps what read returns for each.
@@ -263,7 +272,7 @@ func (r *report) readList(n *yaml.Node, sh *shape, v *value) bool {
 			v.items = append(v.items, item)
 		}
 	}
-	return true
+	return r.checkCount(sh, v, len(n.Content))
 }
 
 // readText reads a text.
@@ -296,7 +305,7 @@ func (sh *shape) wanted() string {
 		if sh.short != nil {
 			return sh.short.wanted()
 		}
-		return "fields under it: " + strings.Join(required(sh), ", ")
+		return "fields under it: " + required(sh)
 	case dictKind:
 		return "names with fields under them"
 	case listKind:

@@ -44,12 +44,13 @@ func (sh *shape) inline(defined map[string]any) map[string]any {
 		schema["type"] = "object"
 		schema["propertyNames"] = map[string]any{"pattern": ecmaPattern(sh.names)}
 		schema["additionalProperties"] = sh.item.schema(defined)
-		if sh.most > 0 {
-			schema["maxProperties"] = sh.most
-		}
+		bound(schema, "minProperties", sh.least)
+		bound(schema, "maxProperties", sh.most)
 	case listKind:
 		schema["type"] = "array"
 		schema["items"] = sh.item.schema(defined)
+		bound(schema, "minItems", sh.least)
+		bound(schema, "maxItems", sh.most)
 	case flagKind:
 		schema["type"] = "boolean"
 	case textKind:
@@ -73,6 +74,13 @@ func (sh *shape) inline(defined map[string]any) map[string]any {
 	}
 	schema["description"] = sh.doc
 	return schema
+}
+
+// bound adds a bound, unless it is 0: none.
+func bound(schema map[string]any, keyword string, number int) {
+	if number > 0 {
+		schema[keyword] = number
+	}
 }
 
 // objectSchema adds an object's fields.

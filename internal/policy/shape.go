@@ -24,9 +24,9 @@ type shape struct {
 	// dict: what its names look like, and in words.
 	names     *regexp.Regexp
 	namesText string
-	// dict and list: what they hold, and how many at most; 0 for any number.
-	item *shape
-	most int
+	// dict and list: what they hold, how many at least, and how many at most; 0 for any number.
+	item        *shape
+	least, most int
 	// text: what it looks like, and in words; or the only values.
 	pattern     *regexp.Regexp
 	patternText string
@@ -74,7 +74,7 @@ func policyShape() *shape {
 			{name: "subjects", required: true, shape: &shape{
 				kind: dictKind, doc: "Whose usage is limited: each name is a tier, as user or org.",
 				names: tierName, namesText: "lower-case letters, digits and _, a letter first",
-				item: subjectShape(), most: maxSubjects,
+				item: subjectShape(), least: 1, most: maxSubjects,
 			}},
 			{name: "plans", shape: &shape{
 				kind: dictKind, doc: "Named sets of limits.",
@@ -144,7 +144,9 @@ func listedShape(limits *shape) *shape {
 			{name: "subject", required: true, shape: &shape{
 				kind: textKind, doc: "The tier, a name from subjects.", pattern: tierName, patternText: "a name from subjects",
 			}},
-			{name: "id", required: true, shape: &shape{kind: listKind, doc: "The subject's id, or a list of ids.", item: id, short: id}},
+			{name: "id", required: true, shape: &shape{
+				kind: listKind, doc: "The subject's id, or a list of ids.", item: id, least: 1, short: id,
+			}},
 		}, own.fields...),
 		exactlyOne: own.exactlyOne,
 	}

@@ -11,12 +11,17 @@ type Source struct {
 	name     string
 	settings Adjustments
 	onReload func(*Snapshot, []Warning, error)
-	current  atomic.Pointer[Snapshot]
+	current  atomic.Pointer[inForce]
 
-	mu       sync.Mutex // one reload at a time; guards what follows
-	seen     digest     // of the text that was tried last
-	lastErr  error      // what came of it
-	warnings []Warning  // of the policy in force
+	mu      sync.Mutex // one reload at a time; guards what follows
+	seen    digest     // of the text that was tried last
+	lastErr error      // what came of it
+}
+
+// inForce is the policy in force and what is odd about it.
+type inForce struct {
+	snapshot *Snapshot
+	warnings []Warning
 }
 
 // digest stands for a text; the zero digest for one that could not be read.
@@ -38,20 +43,16 @@ func NewSource(nameOrPath string, settings Adjustments, onReload func(*Snapshot,
 	if err != nil {
 		return nil, err
 	}
-	s.seen, s.warnings = sha256.Sum256(data), warnings
-	s.current.Store(snapshot)
+	s.seen = sha256.Sum256(data)
+	s.current.Store(&inForce{snapshot, warnings})
 	return s, nil
 }
 
 // Current returns the policy in force: one atomic read.
-func (s *Source) Current() *Snapshot { return s.current.Load() }
+func (s *Source) Current() *Snapshot { return s.current.Load().snapshot }
 
 // Warnings returns the warnings of the policy in force.
-func (s *Source) Warnings() []Warning {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.warnings
-}
+func (s *Source) Warnings() []Warning { return s.current.Load().warnings }
 
 // Reload reads the policy again. If it is bad or cannot be read, the old one stays in force and the error says why. A
 // text that is in force already is left alone.
@@ -87,8 +88,7 @@ func (s *Source) reloadLocked(retry bool) error {
 	}
 	s.seen, s.lastErr = found, err
 	if err == nil {
-		s.warnings = warnings
-		s.current.Store(snapshot)
+		s.current.Store(&inForce{snapshot, warnings})
 	}
 	s.onReload(snapshot, warnings, err)
 	return err
