@@ -64,6 +64,12 @@ func parts() []part {
 		{"History", tell(historyRules())},
 		{"Calls", tell(callRules())},
 		{"Refunds", tell(refundRules())},
+		{"HostileIDs", hostile},
+		{"Overrides", overrides},
+		{"Keys", keys},
+		{"Changes", changes},
+		{"Refusals", refusals},
+		{"Close", closing},
 	}
 }
 
