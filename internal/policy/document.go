@@ -58,8 +58,12 @@ type globalText struct {
 	onStoreFailure OnStoreFailure
 }
 
-// readDocument reads a policy file into a document. What is wrong goes to the report.
+// readDocument reads a policy file into a document. What is wrong goes to the report; then the document is of no use.
 func (r *report) readDocument(data []byte) *document {
+	if len(data) > maxFileBytes {
+		r.wrong(place{}, "is larger than 1 MiB; keep long lists as overrides in the store")
+		return nil
+	}
 	root := r.readYAML(data, policyShape())
 	doc := &document{domain: root.get("domain").str()}
 	plans, subjects := root.get("plans"), root.get("subjects")

@@ -29,8 +29,12 @@ func Parse(file string, data []byte, settings Adjustments) (*Snapshot, []Warning
 func (s *Snapshot) ParseOverride(kind, text string) (*Override, error) {
 	r := &report{file: overridePlan}
 	t := s.tier(kind)
-	if t == nil {
+	switch {
+	case t == nil:
 		r.wrong(place{}, "%s is not a subject of the policy; name one of %s", quoted(kind), strings.Join(s.Tiers(), ", "))
+		return nil, r.err()
+	case len(text) > maxOverrideBytes:
+		r.wrong(place{}, "is longer than %d bytes; write a plan or a few limits", maxOverrideBytes)
 		return nil, r.err()
 	}
 	root := r.readYAML([]byte(text), overrideShape(limitsShape()))

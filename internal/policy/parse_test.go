@@ -48,7 +48,7 @@ func TestParseRefuses(t *testing.T) {
 		},
 		{
 			"a file too large", head + "#" + strings.Repeat("x", maxFileBytes),
-			[]string{`: is larger than 1 MiB; split long lists off into stored overrides`},
+			[]string{`: is larger than 1 MiB; keep long lists as overrides in the store`},
 		},
 		{
 			"an unknown field", head + "overides: []\n",
@@ -303,7 +303,7 @@ func TestParseWarns(t *testing.T) {
 		{"one that they can reach, just", head + "global: {limits: [10/minute, 599/hour, 609/3601s]}\n", nil},
 		{"units do not meet", head + "global: {limits: [100/minute, 50 USD/hour, 20 tokens/day, 1 concurrent]}\n", nil},
 		{"a shadow denies nothing", head + "global: {limits: [100/minute, {limit: 50/hour, shadow: true}]}\n", nil},
-		{"0 is said on purpose", head + "global: {limits: [0/minute, 0/hour, 5/day]}\n", nil},
+		{"0 is said on purpose", head + "global: {limits: [0/minute, 0/hour, 500/day]}\n", nil},
 		{
 			"a plan above the global tier", head + "global: {limits: [5/hour]}\n",
 			[]string{`p.yaml:3: plans.standard.limits[0]: 10/minute can never bind, because the global limit 5/hour denies before it; ` +
@@ -512,6 +512,7 @@ func TestParseOverride(t *testing.T) {
 		}
 	}
 	for _, tc := range []struct{ kind, text, want string }{
+		{"user", strings.Repeat(" ", maxOverrideBytes+1), `override: is longer than 8192 bytes; write a plan or a few limits`},
 		{"user", "", `override: is empty; write at least plan or limits`},
 		{"user", "{}", `override:1: has 0 of plan and limits; write exactly one of them`},
 		{"user", `{"plan":"gold"}`, `override:1: plan: "gold" is not a plan of the policy; write one of standard`},

@@ -78,10 +78,6 @@ var yamlLine = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
 // readYAML reads one document and checks it against a shape. What is wrong goes to the report; then nil, or the part
 // that is right, is returned.
 func (r *report) readYAML(data []byte, sh *shape) *value {
-	if len(data) > maxFileBytes {
-		r.wrong(place{}, "is larger than 1 MiB; split long lists off into stored overrides")
-		return nil
-	}
 	if at := bytes.IndexByte(data, 0); at >= 0 {
 		r.wrong(place{line: lineOf(data, at)}, "holds a NUL byte; write plain text")
 		return nil

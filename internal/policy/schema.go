@@ -3,13 +3,13 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 )
 
 //go:generate go run ./schemagen -o ../../configs/policy.schema.json
 
 // Schema returns the JSON Schema (draft 2020-12) of a policy file, for editors. It is made from the description that
-// the reader checks by. It cannot tell what takes two places, as a plan that does not exist.
+// the reader checks by; its patterns use only what Go and ECMAScript write alike. It cannot tell what takes two places,
+// as a plan that does not exist, nor what takes arithmetic, as an overflow.
 func Schema() ([]byte, error) {
 	defined := map[string]any{}
 	schema := policyShape().schema(defined)
@@ -42,7 +42,7 @@ func (sh *shape) inline(defined map[string]any) map[string]any {
 		sh.objectSchema(schema, defined)
 	case dictKind:
 		schema["type"] = "object"
-		schema["propertyNames"] = map[string]any{"pattern": ecmaPattern(sh.names)}
+		schema["propertyNames"] = map[string]any{"pattern": sh.names.String()}
 		schema["additionalProperties"] = sh.item.schema(defined)
 		bound(schema, "minProperties", sh.least)
 		bound(schema, "maxProperties", sh.most)
@@ -56,7 +56,7 @@ func (sh *shape) inline(defined map[string]any) map[string]any {
 	case textKind:
 		schema["type"] = "string"
 		if sh.pattern != nil {
-			schema["pattern"] = ecmaPattern(sh.pattern)
+			schema["pattern"] = sh.pattern.String()
 		}
 		if sh.values != nil {
 			schema["enum"] = sh.values
@@ -105,11 +105,3 @@ func (sh *shape) objectSchema(schema, defined map[string]any) {
 		schema["oneOf"] = choices
 	}
 }
-
-// ecmaPattern returns a pattern as JSON Schema writes it. The patterns of the format use only what Go and ECMAScript
-// write alike, but for the NUL, which has another escape.
-func ecmaPattern(pattern *regexp.Regexp) string {
-	return escapedByte.ReplaceAllString(pattern.String(), `\u00$1`)
-}
-
-var escapedByte = regexp.MustCompile(`\\x([0-9a-f]{2})`)

@@ -49,16 +49,17 @@ type field struct {
 
 // Bounds of a policy. They bound the metric series that a policy can make, too.
 const (
-	maxFileBytes = 1 << 20
-	maxSubjects  = 8
-	maxPlans     = 64
+	maxFileBytes     = 1 << 20
+	maxOverrideBytes = 8 << 10
+	maxSubjects      = 8
+	maxPlans         = 64
 )
 
 var (
 	tierName  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
 	planName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 	limitName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
-	someText  = regexp.MustCompile(`^[^\x00]+$`)
+	someText  = regexp.MustCompile(`[\s\S]`) // anything but nothing
 )
 
 // policyShape describes a whole policy file.
