@@ -138,17 +138,27 @@ func hasAll(s string, parts []string) bool {
 }
 
 // caller asks a daemon as Envoy does, without one.
-type caller struct{ rls.RateLimitServiceClient }
+type caller struct {
+	rls.RateLimitServiceClient
+
+	conn *grpc.ClientConn
+}
 
 // dial connects to a daemon. Its target is an address, or "unix:/path".
 func dial(t *testing.T, target string) caller {
+	t.Helper()
+	conn := connect(t, target)
+	return caller{RateLimitServiceClient: rls.NewRateLimitServiceClient(conn), conn: conn}
+}
+
+func connect(t *testing.T, target string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatalf("connect to %s: %v", target, err)
 	}
 	t.Cleanup(func() { _ = conn.Close() }) // every call has been answered
-	return caller{rls.NewRateLimitServiceClient(conn)}
+	return conn
 }
 
 // ask asks for one request of a user and waits for the daemon to listen.

@@ -160,7 +160,7 @@ func buildDaemon() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "ratelimitd")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "./cmd/ratelimitd")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", path, "./cmd/ratelimitd")
 	cmd.Dir = binaryFolder
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
