@@ -69,11 +69,18 @@ func (o *Options) withDefaults() (Options, error) {
 	return opt, nil
 }
 
+// quiet drops the client library's own log lines: what goes wrong is an error of a call, which its caller counts, logs and
+// samples.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
 // connect returns a client; it does not wait for a connection.
 //
 // The client never retries by itself: a repeated decision would only be late, and a Cluster's redirects have a bound of
 // their own. Deadlines come by context, and notices of maintenance, which open source Redis does not send, are off.
 func (o *Options) connect() redis.UniversalClient {
+	redis.SetLogger(quiet{})
 	uni := &redis.UniversalOptions{
 		Addrs:                      o.Addrs,
 		Username:                   o.Username,

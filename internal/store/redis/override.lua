@@ -23,4 +23,4 @@ else
   redis.call('SET', KEYS[1], spack('>I7', version) .. ARGV[1])
 end
 redis.call('PUBLISH', ARGV[2], ARGV[3])
-return tostring(version)
+return string.format('%.0f', version)

@@ -135,4 +135,4 @@ if given > 0 then
     call('PUBLISH', ARGV[4], ARGV[i])
   end
 end
-return { tostring(given), answer }
+return { string.format('%.0f', given), answer }
