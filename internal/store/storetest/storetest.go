@@ -64,6 +64,7 @@ func parts() []part {
 		{"History", tell(historyRules())},
 		{"Calls", tell(callRules())},
 		{"Refunds", tell(refundRules())},
+		{"Model", random},
 		{"HostileIDs", hostile},
 		{"Overrides", overrides},
 		{"Keys", keys},
