@@ -156,19 +156,26 @@ func (g *generator) run() (*tally, error) {
 		return g.tally(g.sweep()), nil
 	}
 
-	g.closedLoop(g.job.Warmup)
+	if _, err := g.loop(g.job.Warmup); err != nil {
+		return nil, err
+	}
 
 	for _, c := range g.callers {
-		c.samples = c.samples[:0]
+		c.samples, c.late = c.samples[:0], c.late[:0]
 	}
 
+	wall, err := g.loop(g.job.Length)
+
+	return g.tally(wall), err
+}
+
+// loop drives the server for some time, open or closed as the job says.
+func (g *generator) loop(length time.Duration) (time.Duration, error) {
 	if g.job.Rate > 0 {
-		wall, err := g.openLoop()
-
-		return g.tally(wall), err
+		return g.openLoop(length)
 	}
 
-	return g.tally(g.closedLoop(g.job.Length)), nil
+	return g.closedLoop(length), nil
 }
 
 // sweep asks for every user in turn.

@@ -11,7 +11,7 @@ import (
 // openLoop starts calls at fixed moments, whether earlier ones have been answered or not, and measures each from the
 // moment at which it was meant to start. A server that stalls thus pays for every call that it kept waiting, and so does
 // a load generator that is late.
-func (g *generator) openLoop() (time.Duration, error) {
+func (g *generator) openLoop(length time.Duration) (time.Duration, error) {
 	interval := time.Second / time.Duration(g.job.Rate)
 
 	tick, err := newTicker(interval)
@@ -27,7 +27,7 @@ func (g *generator) openLoop() (time.Duration, error) {
 	go func() {
 		defer close(due)
 
-		failed <- g.pace(tick, started, interval, due)
+		failed <- pace(tick, started, interval, length, due)
 	}()
 
 	g.each(func(_ int, c *caller) {
@@ -43,11 +43,11 @@ func (g *generator) openLoop() (time.Duration, error) {
 }
 
 // pace sends the moment of each call when it has come.
-func (g *generator) pace(tick *os.File, started time.Time, interval time.Duration, due chan<- time.Time) error {
+func pace(tick *os.File, started time.Time, interval, length time.Duration, due chan<- time.Time) error {
 	var expirations [8]byte
 
-	for sent := time.Duration(0); sent < g.job.Length; {
-		for passed := time.Since(started); sent <= passed && sent < g.job.Length; sent += interval {
+	for sent := time.Duration(0); sent < length; {
+		for passed := time.Since(started); sent <= passed && sent < length; sent += interval {
 			due <- started.Add(sent)
 		}
 

@@ -44,7 +44,7 @@ func (r *report) print(out io.Writer) error {
 	fmt.Fprintf(out, "\nMedians over %d rounds; ratio: to the ceiling in the same round, median (min..max)\n", r.Rounds)
 	fmt.Fprintln(out, "us: CPU time per call; depth: decisions per pipeline; local: answered from local memory; "+
 		"others: the machine's time spent elsewhere")
-	fmt.Fprintln(table, "load\tserver\tcalls/s\tp50\tp99\tp99.9\tratio\tserver us\tload us\tRedis us\tdepth\tper script\tlocal\tothers\t")
+	fmt.Fprintln(table, "load\tserver\tcalls/s\tp50\tp99\tp99.9\tratio\tserver us\tload us\tRedis us\tdepth\tper script\tlocal\tfail-open\tothers\t")
 
 	for _, l := range r.legs() {
 		for _, name := range []string{ceilingName, redisName, memoryName, redisDeniedName, memoryDeniedName} {
@@ -88,7 +88,7 @@ func (r *report) row(table io.Writer, name string, l leg) {
 		return time.Duration(median(func(run *run) float64 { return float64(of(run)) })).Round(time.Microsecond)
 	}
 
-	fmt.Fprintf(table, "%s\t%s\t%.0f\t%v\t%v\t%v\t%v\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f%%\t%.0f%%\t\n",
+	fmt.Fprintf(table, "%s\t%s\t%.0f\t%v\t%v\t%v\t%v\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f%%\t%.2f%%\t%.0f%%\t\n",
 		l, name, median(func(run *run) float64 { return run.PerSecond }),
 		length(func(run *run) time.Duration { return run.P50 }),
 		length(func(run *run) time.Duration { return run.P99 }),
@@ -100,6 +100,7 @@ func (r *report) row(table io.Writer, name string, l leg) {
 		median(func(run *run) float64 { return run.Depth }),
 		median(func(run *run) float64 { return run.PerScript }),
 		median(func(run *run) float64 { return 100 * run.Local / max(run.Local+run.Stored, 1) }),
+		median(func(run *run) float64 { return 100 * run.FailOpens / float64(max(run.Asked, 1)) }),
 		median(func(run *run) float64 { return 100 * run.Others }))
 }
 
