@@ -64,7 +64,9 @@ func parts() []part {
 		{"History", tell(historyRules())},
 		{"Calls", tell(callRules())},
 		{"Refunds", tell(refundRules())},
+		{"Volume", volume},
 		{"Model", random},
+		{"CoarseModel", coarse},
 		{"HostileIDs", hostile},
 		{"Overrides", overrides},
 		{"Keys", keys},
@@ -76,5 +78,8 @@ func parts() []part {
 
 // realTimeParts lists the tests under the store's own clock.
 func realTimeParts() []part {
-	return []part{}
+	return []part{
+		{"RetryAfter", retryAfter},
+		{"Concurrent", concurrent},
+	}
 }
