@@ -31,8 +31,10 @@ func (l Limit) String() string {
 		return budget.FormatMoney(l.Max) + " USD/" + l.periodText()
 	case store.Concurrent:
 		return amount + " concurrent"
+	case store.Tokens:
+		return amount + " tokens/" + l.periodText()
 	default:
-		return amount + " " + l.Unit.String() + "/" + l.periodText()
+		return amount + " " + l.Unit.String()
 	}
 }
 
@@ -54,7 +56,7 @@ func (l Limit) Describe() string {
 	case store.Concurrent:
 		return amount + " concurrent request" + plural
 	default:
-		return amount + " per " + l.periodText()
+		return amount + " " + l.Unit.String()
 	}
 }
 

@@ -17,79 +17,98 @@ func TestParseLimit(t *testing.T) {
 		person string // what Describe writes
 	}{
 		{
-			"10/minute", Limit{Name: "minute", Unit: store.Requests, Max: 10, Period: time.Minute},
+			"10/minute",
+			Limit{Name: "minute", Unit: store.Requests, Max: 10, Period: time.Minute},
 			"10/minute", "10 requests per minute",
 		},
 		{
-			"10 requests/minute", Limit{Name: "minute", Unit: store.Requests, Max: 10, Period: time.Minute},
+			"10 requests/minute",
+			Limit{Name: "minute", Unit: store.Requests, Max: 10, Period: time.Minute},
 			"10/minute", "10 requests per minute",
 		},
 		{
-			"1 request per second", Limit{Name: "second", Unit: store.Requests, Max: 1, Period: time.Second},
+			"1 request per second",
+			Limit{Name: "second", Unit: store.Requests, Max: 1, Period: time.Second},
 			"1/second", "1 request per second",
 		},
 		{
-			"10 / hour", Limit{Name: "hour", Unit: store.Requests, Max: 10, Period: time.Hour},
+			"10 / hour",
+			Limit{Name: "hour", Unit: store.Requests, Max: 10, Period: time.Hour},
 			"10/hour", "10 requests per hour",
 		},
 		{
-			"1_000_000/week", Limit{Name: "week", Unit: store.Requests, Max: 1e6, Period: 7 * day},
+			"1_000_000/week",
+			Limit{Name: "week", Unit: store.Requests, Max: 1e6, Period: 7 * day},
 			"1000000/week", "1000000 requests per week",
 		},
 		{
-			"0/month", Limit{Name: "month", Unit: store.Requests, Max: 0, Period: 30 * day},
+			"0/month",
+			Limit{Name: "month", Unit: store.Requests, Max: 0, Period: 30 * day},
 			"0/month", "0 requests per month",
 		},
 		{
-			"4294967295/year", Limit{Name: "year", Unit: store.Requests, Max: store.MaxRequests, Period: 365 * day},
+			"4294967295/year",
+			Limit{Name: "year", Unit: store.Requests, Max: store.MaxRequests, Period: 365 * day},
 			"4294967295/year", "4294967295 requests per year",
 		},
 		{
-			"20/90s", Limit{Name: "90s", Unit: store.Requests, Max: 20, Period: 90 * time.Second},
+			"20/90s",
+			Limit{Name: "90s", Unit: store.Requests, Max: 20, Period: 90 * time.Second},
 			"20/90s", "20 requests per 90s",
 		},
 		{
-			"100/7d", Limit{Name: "7d", Unit: store.Requests, Max: 100, Period: 7 * day},
+			"100/7d",
+			Limit{Name: "7d", Unit: store.Requests, Max: 100, Period: 7 * day},
 			"100/7d", "100 requests per 7d",
 		},
 		{
-			"10/1h030m", Limit{Name: "1h30m", Unit: store.Requests, Max: 10, Period: 90 * time.Minute},
+			"10/1h030m",
+			Limit{Name: "1h30m", Unit: store.Requests, Max: 10, Period: 90 * time.Minute},
 			"10/1h30m", "10 requests per 1h30m",
 		},
 		{
-			"1/1ms", Limit{Name: "1ms", Unit: store.Requests, Max: 1, Period: time.Millisecond},
+			"1/1ms",
+			Limit{Name: "1ms", Unit: store.Requests, Max: 1, Period: time.Millisecond},
 			"1/1ms", "1 request per 1ms",
 		},
 		{
-			"1/366d", Limit{Name: "366d", Unit: store.Requests, Max: 1, Period: store.MaxPeriod},
+			"1/366d",
+			Limit{Name: "366d", Unit: store.Requests, Max: 1, Period: store.MaxPeriod},
 			"1/366d", "1 request per 366d",
 		},
 		{
-			"1000000 tokens/day", Limit{Name: "day", Unit: store.Tokens, Max: 1e6, Period: day},
+			"1000000 tokens/day",
+			Limit{Name: "day", Unit: store.Tokens, Max: 1e6, Period: day},
 			"1000000 tokens/day", "1000000 tokens per day",
 		},
 		{
-			"5 USD/day", Limit{Name: "day", Unit: store.USD, Max: 5 * billion, Period: day},
+			"5 USD/day",
+			Limit{Name: "day", Unit: store.USD, Max: 5 * billion, Period: day},
 			"5 USD/day", "5 USD per day",
 		},
 		{
-			"$5/day", Limit{Name: "day", Unit: store.USD, Max: 5 * billion, Period: day},
+			"$5/day",
+			Limit{Name: "day", Unit: store.USD, Max: 5 * billion, Period: day},
 			"5 USD/day", "5 USD per day",
 		},
 		{
-			"0.50 usd per 12h", Limit{Name: "12h", Unit: store.USD, Max: billion / 2, Period: 12 * time.Hour},
+			"0.50 usd per 12h",
+			Limit{Name: "12h", Unit: store.USD, Max: billion / 2, Period: 12 * time.Hour},
 			"0.5 USD/12h", "0.5 USD per 12h",
 		},
 		{
-			"4503599.627370495 USD/day", Limit{Name: "day", Unit: store.USD, Max: store.MaxAmount, Period: day},
+			"4503599.627370495 USD/day",
+			Limit{Name: "day", Unit: store.USD, Max: store.MaxAmount, Period: day},
 			"4503599.627370495 USD/day", "4503599.627370495 USD per day",
 		},
 		{
-			"100 concurrent", Limit{Name: "concurrent", Unit: store.Concurrent, Max: 100},
+			"100 concurrent",
+			Limit{Name: "concurrent", Unit: store.Concurrent, Max: 100},
 			"100 concurrent", "100 concurrent requests",
 		},
 		{
-			"1 concurrent requests", Limit{Name: "concurrent", Unit: store.Concurrent, Max: 1},
+			"1 concurrent requests",
+			Limit{Name: "concurrent", Unit: store.Concurrent, Max: 1},
 			"1 concurrent", "1 concurrent request",
 		},
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/ratelimitd/ratelimitd/configs"
 )
@@ -14,12 +15,7 @@ func Builtin() []string { return []string{"production", "development", "testing"
 
 // isBuiltin tells whether a name is that of a built-in policy. A file of that name is written ./production.
 func isBuiltin(name string) bool {
-	for _, builtin := range Builtin() {
-		if name == builtin {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(Builtin(), name)
 }
 
 // Load reads a built-in policy by its name, or a file by its path. An error is either an *Error, about the policy's
@@ -41,7 +37,7 @@ func readPolicy(nameOrPath string) ([]byte, error) {
 		}
 		return data, nil
 	}
-	file, err := os.Open(nameOrPath) //nolint:gosec // the operator names the file; that is what the setting is for
+	file, err := os.Open(nameOrPath)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			err = fmt.Errorf("%w; name one of the built-in policies %q, or a file that exists", err, Builtin())

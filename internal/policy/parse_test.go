@@ -426,8 +426,8 @@ func TestAdjustments(t *testing.T) {
 	if plain, _, _ := Load("production", Adjustments{}); plain.Hash() == snapshot.Hash() {
 		t.Error("the hash does not tell the environment's limits")
 	}
-	snapshot, _, err = Parse("p.yaml", []byte("domain: a\nsubjects: {user: {key: u, default_plan: p}}\nplans: {p: {limits: [{limit: 9/60s, "+
-		"name: burst}]}}\n"), everything)
+	named := strings.Replace(head, "10/minute", "{limit: 9/60s, name: burst}", 1)
+	snapshot, _, err = Parse("p.yaml", []byte(named), everything)
 	if err != nil || limits(snapshot) != want {
 		t.Errorf("added: %v, %v; want %s", limits(snapshot), err, want)
 	}
@@ -446,20 +446,24 @@ func TestAdjustmentsThatCannotBe(t *testing.T) {
 		want     string
 	}{
 		{
-			"negative", head, Adjustments{PerMinute: amount(-1)},
+			"negative", head,
+			Adjustments{PerMinute: amount(-1)},
 			"p.yaml: RATE_LIMIT_PER_MINUTE: -1 is out of bounds; set it to 0 or more, at most 4294967295",
 		},
 		{
-			"too much money", head, Adjustments{GlobalDailyCost: amount(store.MaxAmount + 1)},
+			"too much money", head,
+			Adjustments{GlobalDailyCost: amount(store.MaxAmount + 1)},
 			"p.yaml: GLOBAL_DAILY_COST_LIMIT: 4503599.627370496 USD is out of bounds; set it to 0 or more, at most 4503599.627370495 USD",
 		},
 		{
-			"no default plan", "domain: a\nsubjects: {user: {key: u}}\n", Adjustments{PerHour: amount(1)},
+			"no default plan", "domain: a\nsubjects: {user: {key: u}}\n",
+			Adjustments{PerHour: amount(1)},
 			"p.yaml:2: subjects.user.default_plan: is missing, so that RATE_LIMIT_PER_HOUR has no plan to change; write a " +
 				"default_plan, or unset RATE_LIMIT_PER_HOUR",
 		},
 		{
-			"a name that is taken", strings.Replace(head, "10/minute", "{limit: 1/90s, name: hour}", 1), Adjustments{PerHour: amount(1)},
+			"a name that is taken", strings.Replace(head, "10/minute", "{limit: 1/90s, name: hour}", 1),
+			Adjustments{PerHour: amount(1)},
 			`p.yaml:3: plans.standard.limits[0]: has the name "hour", which the limit of RATE_LIMIT_PER_HOUR needs; write another name`,
 		},
 	} {

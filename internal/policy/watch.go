@@ -60,8 +60,10 @@ func (s *Source) follow(ctx context.Context, watcher *fsnotify.Watcher, director
 			if settled == nil {
 				settled = time.After(settle)
 			}
-		case <-watcher.Errors: // an overflow: signs are lost
-			s.reloadIfChanged()
+		case err := <-watcher.Errors:
+			if err != nil { // an overflow: signs are lost
+				s.reloadIfChanged()
+			}
 		case <-settled:
 			settled = nil
 			s.reloadIfChanged()
