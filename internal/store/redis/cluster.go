@@ -11,8 +11,9 @@ import (
 )
 
 // On a Cluster the logs of a user and of the global tier live in different slots, which one script cannot reach together.
-// A request is then asked step by step, one subject at a time and the global tier last. When a step denies, the steps before
-// it are undone, each by the time and amount of its own hit and under a mark, so that a repeated undo does nothing.
+// A request is then asked step by step, one subject at a time: the last one, which is the global tier, first, so that a call
+// that it denies creates no key for its user. When a step denies, the steps before it are undone, each by the time and
+// amount of its own hit and under a mark, so that a repeated undo does nothing.
 //
 // What that weakens: between a hit and its undo others see it, so they may be denied by a hit that is about to go; and when
 // the sidecar dies in between, the hit stands. Both err towards denying. No interval ever holds more than its limit.
@@ -42,58 +43,66 @@ func steps(checks []store.Check) []step {
 func (s *Store) admitBySteps(ctx context.Context, req *store.Request, ans *store.Answer) error {
 	all := steps(req.Checks)
 	parts := make([]store.Answer, len(all))
-	for i := range all {
+	admitted := true
+	for i := len(all) - 1; i >= 0; i-- {
 		flags := byte(0)
-		if i > 0 && !parts[i-1].Admitted {
+		if !admitted {
 			flags = dryRun
 		}
 		err := s.batch.decide(ctx, all[i].checks, flags, req.Deadline, &parts[i], all[i].at)
 		if err != nil {
-			s.undoInBackground(all[:i], parts[:i])
+			s.undoInBackground(all[i+1:], parts[i+1:])
 			return err
 		}
-		if i > 0 && flags == dryRun {
-			parts[i].Admitted = false
+		admitted = admitted && parts[i].Admitted
+		parts[i].Admitted = admitted // and so its hits were taken
+	}
+	if !admitted {
+		if err := s.undo(ctx, req.Deadline, all, parts); err != nil {
+			return err
 		}
 	}
-	last := len(all) - 1
-	if parts[last].Admitted {
-		return merge(all, parts, true, ans)
-	}
-	if err := s.undo(ctx, req.Deadline, all, parts); err != nil {
-		return err
-	}
-	return merge(all, parts, false, ans)
+	merge(all, parts, admitted, ans)
+	return nil
 }
-
-// taken reports whether a step has counted its hits.
-func taken(part *store.Answer) bool { return part.Admitted && len(part.Stale) == 0 }
 
 // undo takes back the hits of the steps that were admitted, and puts the states after it in the place of theirs.
 func (s *Store) undo(ctx context.Context, deadline time.Time, all []step, parts []store.Answer) error {
 	ctx, cancel := s.bound(ctx, deadline)
 	defer cancel()
 	for i := range all {
-		if !taken(&parts[i]) {
+		if !parts[i].Admitted {
 			continue
 		}
 		mark := newMark()
-		after := store.Answer{}
-		if _, err := s.refund(ctx, all[i].checks, mark, all[i].at, &after); err != nil {
+		after, err := s.undoStep(ctx, all[i], mark)
+		if err != nil {
 			s.undoMarked(all[i], mark)
 			s.undoInBackground(all[i+1:], parts[i+1:])
 			return err
 		}
-		after.Admitted = true
 		parts[i] = after
 	}
 	return nil
 }
 
+// undoStep takes back a step's hits, check by check.
+func (s *Store) undoStep(ctx context.Context, one step, mark string) (store.Answer, error) {
+	var after store.Answer
+	for i := range one.checks {
+		piece := appendUint56(appendUint56(nil, one.at[i]), one.checks[i].Amount)
+		by := piecewise{pieces: string(piece), mark: mark + one.checks[i].Unit.String()}
+		if _, _, err := s.refund(ctx, one.checks[i:i+1], by, &after); err != nil {
+			return after, err
+		}
+	}
+	return after, nil
+}
+
 // undoInBackground takes back what was admitted after the caller has been answered with an error.
 func (s *Store) undoInBackground(all []step, parts []store.Answer) {
 	for i := range all {
-		if taken(&parts[i]) {
+		if parts[i].Admitted {
 			s.undoMarked(all[i], newMark())
 		}
 	}
@@ -101,11 +110,11 @@ func (s *Store) undoInBackground(all []step, parts []store.Answer) {
 
 // undoMarked takes one step back, whether or not an earlier undo under the same mark got through.
 func (s *Store) undoMarked(one step, mark string) {
-	checks := append([]store.Check(nil), one.checks...)
+	one.checks = append([]store.Check(nil), one.checks...) // the caller's may change
 	s.changes.wait.Go(func() {
 		ctx, cancel := context.WithTimeout(s.changes.ctx, undoTimeout)
 		defer cancel()
-		_, _ = s.refund(ctx, checks, mark, one.at, &store.Answer{}) // the hit stands then, which under-admits
+		_, _ = s.undoStep(ctx, one, mark) // if it fails the hit stands, which under-admits
 	})
 }
 
@@ -116,7 +125,7 @@ func newMark() string {
 }
 
 // merge puts the steps' answers together in the order of the request.
-func merge(all []step, parts []store.Answer, admitted bool, ans *store.Answer) error {
+func merge(all []step, parts []store.Answer, admitted bool, ans *store.Answer) {
 	first := 0
 	for i := range parts {
 		part := &parts[i]
@@ -133,28 +142,40 @@ func merge(all []step, parts []store.Answer, admitted bool, ans *store.Answer) e
 	if len(ans.Stale) > 0 {
 		ans.Admitted, ans.States, ans.Seqs = false, ans.States[:0], ans.Seqs[:0]
 	}
-	return nil
 }
 
-// refundBySteps gives back subject by subject; what the first got back bounds the others.
+// refundBySteps gives back subject by subject: the others the pieces of the first.
 func (s *Store) refundBySteps(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
 	all := steps(req.Checks)
 	parts := make([]store.Answer, len(all))
-	given := int64(0)
-	for i := range all {
-		checks := append([]store.Check(nil), all[i].checks...)
-		for c := range checks {
-			if i > 0 {
-				checks[c].Amount = min(checks[c].Amount, given)
-			}
-		}
-		got, err := s.refund(ctx, checks, "", nil, &parts[i])
-		if err != nil {
-			return given, fmt.Errorf("step %d of a refund: %w", i+1, err)
-		}
-		if i == 0 {
-			given = got
+	for i := range all { // nothing is given back under an override that has changed
+		if err := s.batch.decide(ctx, all[i].checks, dryRun, req.Deadline, &parts[i], all[i].at); err != nil {
+			return 0, err
 		}
 	}
-	return given, merge(all, parts, true, ans)
+	merge(all, parts, false, ans)
+	if len(ans.Stale) > 0 {
+		return 0, nil
+	}
+	reset(ans)
+	parts = make([]store.Answer, len(all))
+	given, pieces, err := s.refund(ctx, all[0].checks, piecewise{}, &parts[0])
+	if err != nil {
+		return 0, err
+	}
+	admitted := parts[0].Admitted
+	for i := 1; i < len(all); i++ {
+		for c := range all[i].checks {
+			check := all[i].checks[c : c+1 : c+1]
+			if given == 0 {
+				check = []store.Check{{Subject: check[0].Subject, Unit: check[0].Unit, Limits: check[0].Limits, Override: check[0].Override}}
+			}
+			if _, _, err := s.refund(ctx, check, piecewise{pieces: pieces}, &parts[i]); err != nil {
+				return given, fmt.Errorf("step %d of a refund: %w", i+1, err)
+			}
+			admitted = admitted && parts[i].Admitted
+		}
+	}
+	merge(all, parts, admitted, ans)
+	return given, nil
 }

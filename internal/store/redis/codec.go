@@ -27,8 +27,11 @@ const (
 // never is a script's wait for what cannot pass: the largest integer that a double holds with all below it.
 const never = 1<<53 - 1
 
-// dryRun is the flag of a request that is answered but takes nothing.
-const dryRun = 1
+// Flags of a request.
+const (
+	dryRun   = 1 // admit.lua answers and takes nothing
+	undoFlag = 2 // refund.lua does it at most once under its mark
+)
 
 func appendUint56(b []byte, v int64) []byte {
 	return append(b, byte(v>>48), byte(v>>40), byte(v>>32), byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
@@ -145,12 +148,11 @@ func micros(us int64) time.Duration {
 
 // validate refuses what a script must not see.
 func validate(req *store.Request) error {
-	if len(req.Checks) == 0 {
-		return errors.New("a request without checks")
-	}
 	for i := range req.Checks {
 		c := &req.Checks[i]
 		switch {
+		case c.Unit != store.Requests && c.Unit != store.Tokens && c.Unit != store.USD:
+			return fmt.Errorf("check %d: unit %q (%d) has no windows", i, c.Unit, c.Unit)
 		case c.Amount < 0 || c.Amount > store.MaxAmount:
 			return fmt.Errorf("check %d: amount %d is outside 0..%d", i, c.Amount, int64(store.MaxAmount))
 		case len(c.Limits) == 0 || len(c.Limits) > store.MaxLimits:

@@ -1,8 +1,11 @@
 -- Gives hits back.
 --
 -- KEYS: the logs, and for an undo its mark. ARGV[1]: the specs. ARGV[2]: '>BB' flags and number of checks, then the checks.
--- ARGV[3]: for an undo, '>I7' per check: the time of the hit to take back; else empty. ARGV[4]: the channel, ARGV[5]...: what to
--- say on it once something has been given back. Returns what the first check got back and an answer as admit's.
+-- ARGV[3]: '>I7I7' time and amount of each piece that the one check is to give back; empty to take up to the first check's
+-- amount from its newest hits, and the same pieces from the others. ARGV[4]: the channel, ARGV[5]...: what to say on it once
+-- something has been given back. Returns what the first check gave back, an answer as admit's, and the first check's pieces.
+
+local UNDO = 2 -- flag: at most once under the mark, and answered for the whole amount as the undone call was
 
 local MARK_LIFETIME = 60000 -- ms that a repeated undo is known for one
 
@@ -65,7 +68,7 @@ local function settle_windows(log)
   end
 end
 
-local _, count = sunpack('>BB', ARGV[2])
+local flags, count = sunpack('>BB', ARGV[2])
 local d = { sunpack(checks_format(count), ARGV[2], 3) }
 
 local function refund()
@@ -73,7 +76,7 @@ local function refund()
   for c = 1, count do
     local f = (c - 1) * CHECK_FIELDS
     logs[c] = load_log(KEYS[d[f + 1]], clock)
-    if ARGV[3] == '' then
+    if flags ~= UNDO then
       stale[#stale + 1] = stale_check(logs[c], c, d[f + 4])
     end
   end
@@ -84,17 +87,8 @@ local function refund()
     track(logs[c], specs[d[c * CHECK_FIELDS - 2]])
     read_entries(logs[c], 0, logs[c].n) -- all that can fail fails before the first write
   end
-  local given = 0
-  local undo = ARGV[3] ~= ''
-  if undo then
-    if call('SET', KEYS[#KEYS], '', 'NX', 'PX', MARK_LIFETIME) then
-      for c = 1, count do
-        local _, taken = take(logs[c], sunpack('>I7', ARGV[3], (c - 1) * 7 + 1), d[c * CHECK_FIELDS - 1])
-        given = given + taken
-      end
-    end
-  else
-    local pieces
+  local given, pieces, undo = 0, {}, flags == UNDO
+  if ARGV[3] == '' then
     pieces, given = take(logs[1], NEVER - 1, d[CHECK_FIELDS - 1])
     for c = 2, count do
       local left = d[c * CHECK_FIELDS - 1]
@@ -103,8 +97,15 @@ local function refund()
         left = left - taken
       end
     end
+  elseif not undo or call('SET', KEYS[#KEYS], '', 'NX', 'PX', MARK_LIFETIME) then
+    local left = d[CHECK_FIELDS - 1]
+    for position = 1, #ARGV[3], ENTRY_SIZE do
+      local at, amount = sunpack(ENTRY, ARGV[3], position)
+      local _, taken = take(logs[1], at, min(amount, left))
+      given, left = given + taken, left - taken
+    end
   end
-  local answer = ''
+  local answer, fits = '', true
   for c = 1, count do
     local log, spec, values = logs[c], specs[d[c * CHECK_FIELDS - 2]], {}
     if log.dirty then
@@ -118,21 +119,26 @@ local function refund()
       local wait = 0
       if excess > 0 then
         wait = need > spec[s + 1] and NEVER or wait_for(log, p, excess, clock)
+        fits = fits and spec[s + 3] == 0
       end
       values[5 + (s - 1) / 4 * STATE_FIELDS] = wait
     end
     answer = answer .. pack_states(log, spec, values, clock)
   end
-  return given, spack('>BI7', ADMITTED, clock) .. answer
+  return given, spack('>BI7', fits and ADMITTED or DENIED, clock) .. answer, pieces
 end
 
-local good, given, answer = pcall(refund)
+local good, given, answer, pieces = pcall(refund)
 if not good then
-  return { 0, failure(given) }
+  return { '0', failure(given), '' }
 end
 if given > 0 then
   for i = 5, arguments do
     call('PUBLISH', ARGV[4], ARGV[i])
   end
 end
-return { string.format('%.0f', given), answer }
+local packed = {}
+for i, piece in ipairs(pieces or {}) do
+  packed[i] = spack(ENTRY, piece[1], piece[2])
+end
+return { string.format('%.0f', given), answer, table.concat(packed) }

@@ -48,6 +48,10 @@ func (s *Store) Admit(ctx context.Context, req *store.Request, ans *store.Answer
 		return err
 	}
 	reset(ans)
+	if len(req.Checks) == 0 {
+		ans.Admitted, ans.Now = true, time.Now().UnixMicro()
+		return nil
+	}
 	if s.opt.Cluster && len(req.Checks) > 1 {
 		return s.admitBySteps(ctx, req, ans)
 	}
@@ -65,70 +69,70 @@ func (s *Store) Refund(ctx context.Context, req *store.Request, ans *store.Answe
 		return 0, err
 	}
 	reset(ans)
+	if len(req.Checks) == 0 {
+		ans.Admitted, ans.Now = true, time.Now().UnixMicro()
+		return 0, nil
+	}
 	ctx, cancel := s.bound(ctx, req.Deadline)
 	defer cancel()
 	if s.opt.Cluster && len(req.Checks) > 1 {
 		return s.refundBySteps(ctx, req, ans)
 	}
-	return s.refund(ctx, req.Checks, "", nil, ans)
+	given, _, err := s.refund(ctx, req.Checks, piecewise{}, ans)
+	return given, err
 }
 
-// refund runs refund.lua over checks of one slot. A mark names an undo; at holds the times of the hits that it takes back.
+// piecewise says which hits of one check to give back, in place of its newest.
+type piecewise struct {
+	pieces string // '>I7I7' each: time and amount
+	mark   string // names an undo: it is done at most once
+}
+
+// refund runs refund.lua over checks of one slot. It returns what the first gave back, and in which pieces.
 func (s *Store) refund(
-	ctx context.Context, checks []store.Check, mark string, at []int64, ans *store.Answer,
-) (int64, error) {
+	ctx context.Context, checks []store.Check, by piecewise, ans *store.Answer,
+) (given int64, pieces string, err error) {
 	keys := make([]string, 0, len(checks)+1)
-	var specs, raw, times []byte
-	raw = append(raw, 0, byte(len(checks)))
+	var specs []byte
+	raw := []byte{0, byte(len(checks))}
 	for i := range checks {
 		c := &checks[i]
 		keys = append(keys, logKey(c.Subject, c.Unit))
 		specs = appendSpec(specs, c.Unit, c.Limits)
 		raw = appendCheck(raw, i+1, i+1, c.Amount, c.Override)
 	}
-	if mark != "" {
-		keys = append(keys, subjectKey(checks[0].Subject)+"x:"+mark)
-		for _, t := range at {
-			times = appendUint56(times, t)
-		}
+	if by.mark != "" {
+		raw[0] = undoFlag
+		keys = append(keys, subjectKey(checks[0].Subject)+"x:"+by.mark)
 	}
-	args := []any{specs, raw, times, changeChannel}
+	args := []any{specs, raw, by.pieces, changeChannel}
 	for i := range checks {
 		args = append(args, encodeChange(checks[i].Subject))
 	}
-	reply, err := s.run(ctx, s.scripts.refund, keys, args).Slice()
+	reply, err := s.run(ctx, s.scripts.refund, keys, args).StringSlice()
 	if err != nil {
-		return 0, unavailable("refunding", err)
+		return 0, "", unavailable("refunding", err)
 	}
-	given, answer, err := splitRefund(reply)
+	if len(reply) != refundParts {
+		return 0, "", fmt.Errorf("%w: %d parts in the answer to a refund", errShort, len(reply))
+	}
+	given, err = strconv.ParseInt(reply[0], 10, 64)
 	if err != nil {
-		return 0, err
+		return 0, "", fmt.Errorf("reading the answer to a refund: %w", err)
 	}
-	if err := decodeAnswer(answer, checks, ans, nil); err != nil {
-		return 0, err
+	if err := decodeAnswer(reply[1], checks, ans, nil); err != nil {
+		return 0, "", err
 	}
 	if given > 0 {
 		for i := range checks {
 			s.changes.tell(store.Change{Subject: checks[i].Subject})
 		}
 	}
-	return given, nil
+	return given, reply[2], nil
 }
 
-func splitRefund(reply []any) (int64, string, error) {
-	if len(reply) != 2 {
-		return 0, "", fmt.Errorf("%w: %d parts in the answer to a refund", errShort, len(reply))
-	}
-	answer, ok := reply[1].(string)
-	if !ok {
-		return 0, "", errShort
-	}
-	given, err := strconv.ParseInt(fmt.Sprint(reply[0]), 10, 64)
-	if err != nil {
-		return 0, "", fmt.Errorf("reading the answer to a refund: %w", err)
-	}
-	return given, answer, nil
-}
+// refundParts is how many parts refund.lua answers in: what was given back, the answer, the pieces.
+const refundParts = 3
 
 // run runs a script with the test's clock, if any, as its last argument.
 func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, args []any) *redis.Cmd {
