@@ -37,13 +37,13 @@ func (l *Log) Add(amount int64) (merged bool) {
 	return false
 }
 
-// sameSubWindow tells whether a hit now may join one at the time at: all windows of this decision are coarse, and both
+// sameSubWindow tells whether a hit now may join one at the time at: all windows that are followed are coarse, and both
 // times fall into one sub-window of the shortest of them.
 func (l *Log) sameSubWindow(at int64) bool {
 	shortest := int64(0)
 	for i := range l.follows {
 		w := &l.follows[i]
-		if w.asked != l.now {
+		if l.now-w.asked >= w.period {
 			continue
 		}
 		if w.grain != Coarse {

@@ -11,8 +11,8 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
-// promise is how much later than its time a hit of a coarse window may be dated: two sub-windows of T/512, since hits
-// merged for a shorter window may be merged again for a longer one.
+// promise says how much later than its time a hit of a coarse window may be dated: a part of the longest window of the
+// log. It is two sub-windows of T/512, since hits merged for one window may be merged again for another.
 const promise = store.SubWindows / 2
 
 // truth is every admitted hit of one log, in the order of time, with sums: a model fit for many hits.
@@ -47,9 +47,10 @@ func (h *truth) used(period, now int64) int64 {
 // flood is one log under many hits.
 type flood struct {
 	*caller
-	truth truth
-	now   int64
-	check store.Check
+	truth   truth
+	now     int64
+	check   store.Check
+	longest time.Duration // the longest period that any call asks for
 }
 
 // step asks once and compares: exact windows are exact, others err only towards denying and by no more than the promise.
@@ -60,7 +61,7 @@ func (w *flood) step() bool {
 	must, may := true, true // what a store that errs by the promise says, and one that does not err
 	for _, l := range w.check.Limits {
 		need := max(w.check.Amount, 1)
-		must = must && (l.Shadow || w.truth.used(late(l, w.check.Unit), w.now)+need <= l.Max)
+		must = must && (l.Shadow || w.truth.used(w.late(l), w.now)+need <= l.Max)
 		may = may && (l.Shadow || w.truth.used(us(l.Period), w.now)+need <= l.Max)
 	}
 	if ans.Admitted && !may {
@@ -73,7 +74,7 @@ func (w *flood) step() bool {
 		w.truth.add(w.now, w.check.Amount)
 	}
 	for i, l := range w.check.Limits {
-		least, most := w.truth.used(us(l.Period), w.now), w.truth.used(late(l, w.check.Unit), w.now)
+		least, most := w.truth.used(us(l.Period), w.now), w.truth.used(w.late(l), w.now)
 		if used := ans.States[i].Used; used < least || used > most {
 			w.t.Fatalf("hit %d: %s: limit %s is used %d, want %d to %d",
 				len(w.truth.at), describe([]store.Check{w.check}), describeLimit(l), used, least, most)
@@ -82,12 +83,12 @@ func (w *flood) step() bool {
 	return ans.Admitted
 }
 
-// late is how long a hit may count in a window.
-func late(l store.Limit, u store.Unit) int64 {
-	if u == store.Requests && l.Max <= store.ExactHits && !l.Shadow {
+// late is how long a hit may count in a window, exactly so long if the window is exact.
+func (w *flood) late(l store.Limit) int64 {
+	if w.check.Unit == store.Requests && l.Max <= store.ExactHits && !l.Shadow {
 		return us(l.Period)
 	}
-	return us(l.Period) + us(l.Period)/promise
+	return us(l.Period) + us(w.longest)/promise
 }
 
 // volume shows that logs of many hits stay right.
@@ -131,7 +132,11 @@ func newFlood(t *testing.T, f *Fixture, i int, check store.Check) *flood {
 	t.Helper()
 	c := newCaller(t, f)
 	check.Subject.ID = fmt.Sprintf("%s %d", t.Name(), i)
-	return &flood{caller: c, check: check, now: epoch + int64(i)*us(1000*hour)}
+	w := &flood{caller: c, check: check, now: epoch + int64(i)*us(1000*hour)}
+	for _, l := range check.Limits {
+		w.longest = max(w.longest, l.Period)
+	}
+	return w
 }
 
 // drain looks on while the hits leave the windows.
@@ -144,7 +149,7 @@ func (w *flood) drain() {
 		w.step()
 		w.now += us(last.Period) / (looks - 10)
 	}
-	if used := w.truth.used(late(last, w.check.Unit), w.now); used != 0 {
+	if used := w.truth.used(w.late(last), w.now); used != 0 {
 		w.t.Fatalf("the suite looked on for too short a time: %d hits are left", used)
 	}
 }
@@ -155,7 +160,7 @@ func coarse(t *testing.T, f *Fixture) {
 	run := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		run++
-		w := newFlood(t, f, 0, hit(store.Subject{Kind: "user"}, 1))
+		w := newFlood(t, f, 0, hit(store.Subject{Kind: "user"}, 1, lim(0, mins)))
 		defer func() { w.t = t }()
 		w.t = rt
 		w.check.Subject.ID = fmt.Sprintf("coarse %d", run)
