@@ -101,10 +101,27 @@ func newRedis(t TB, name string, opts ...RedisOption) *RedisServer {
 	r.Client = newClient(t, network, r.Addr, r.Password, r.TLS)
 	r.proc = &process{
 		t: t, name: name + " " + filepath.Base(r.Addr), path: redisServer(t), args: append(args, o.args...),
-		ready: func(ctx context.Context) error { return r.Client.Ping(ctx).Err() },
+		ready: func(ctx context.Context) error { return r.answers(ctx, network) },
 	}
 	r.proc.register()
 	return r
+}
+
+// answers errs until the server answers. It knocks before it has the client connect, which would log each refusal.
+func (r *RedisServer) answers(ctx context.Context, network string) error {
+	if err := knock(ctx, network, r.Addr); err != nil {
+		return err
+	}
+	return r.Client.Ping(ctx).Err()
+}
+
+// knock errs unless somebody listens at an address.
+func knock(ctx context.Context, network, addr string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // newClient connects as the tests themselves do: patient, and without a second try that would hide what they look at.

@@ -62,7 +62,12 @@ func (s *SentinelSet) watch(i, master int) {
 	s.t.Cleanup(func() { _ = c.Close() }) // its connections have nothing left to lose
 	p := &process{
 		t: s.t, name: fmt.Sprintf("sentinel %d", i), path: redisServer(s.t), args: []string{conf, "--sentinel"},
-		ready: func(ctx context.Context) error { return c.Ping(ctx).Err() },
+		ready: func(ctx context.Context) error {
+			if err := knock(ctx, "tcp", local(port)); err != nil {
+				return err
+			}
+			return c.Ping(ctx).Err()
+		},
 	}
 	p.register()
 	p.start()
