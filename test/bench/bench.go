@@ -29,6 +29,7 @@ type bench struct {
 	daemon     string // the built ratelimitd
 	contenders []*contender
 	classic    *classic
+	ours       int64 // Redis bytes of a prefilled user of ratelimitd's; 0 if not measured
 	report     report
 }
 
@@ -126,7 +127,7 @@ func (b *bench) startCeiling(ctx context.Context) error {
 
 // prepareDaemon starts a ratelimitd, with a Redis if its name asks for one, and asks it for every user.
 func (b *bench) prepareDaemon(ctx context.Context, name string, limits []string, expect verdict, sweeps int) error {
-	if b.daemon == "" {
+	if b.daemon == "" && b.opt.profile == "" {
 		b.say("building ratelimitd")
 
 		path, err := buildDaemon(ctx, b.dir)
@@ -150,7 +151,7 @@ func (b *bench) prepareDaemon(ctx context.Context, name string, limits []string,
 			return err
 		}
 
-		b.report.Bytes = &bytesPerUser{Ours: ours}
+		b.ours = ours
 	}
 
 	c, err := b.startDaemon(ctx, name, limits, server)
@@ -194,8 +195,8 @@ func (b *bench) prepareClassic(ctx context.Context) error {
 		return err
 	}
 
-	if b.report.Bytes != nil {
-		b.report.Bytes.Classic = size
+	if b.ours > 0 {
+		b.report.Bytes = &bytesPerUser{Ours: b.ours, Classic: size}
 	}
 
 	return nil

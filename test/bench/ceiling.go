@@ -8,6 +8,8 @@ import (
 
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc"
+
+	"github.com/ratelimitd/ratelimitd/internal/app"
 )
 
 // ceiling answers OK to everything without deciding: what the gRPC stack costs by itself.
@@ -35,7 +37,7 @@ func runCeiling(addr string, in io.Reader) error {
 		return fmt.Errorf("listen on %s: %w", addr, err)
 	}
 
-	server := grpc.NewServer(serverOptions()...)
+	server := grpc.NewServer(app.ServerOptions()...)
 	rlsv3.RegisterRateLimitServiceServer(server, ceiling{})
 
 	go func() {
@@ -49,6 +51,3 @@ func runCeiling(addr string, in io.Reader) error {
 
 	return nil
 }
-
-// serverOptions are the options of ratelimitd's own gRPC server.
-func serverOptions() []grpc.ServerOption { return nil }

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/ratelimitd/ratelimitd/internal/app"
 )
 
 // window is one limit of the benchmark's users.
@@ -89,21 +92,21 @@ func (b *bench) startDaemon(ctx context.Context, name string, limits []string, s
 		return nil, err
 	}
 
-	var env []string
-
-	args := []string{
-		"serve", "--policy", policy, "--grpc-addr", addr, "--http-addr", http,
-		"--decision-timeout", b.opt.timeout.String(), "--store", "memory",
-	}
+	j := &daemonJob{Policy: policy, GRPC: addr, HTTP: http, Timeout: b.opt.timeout}
 	if server != nil {
-		args[len(args)-1] = "redis"
-		env = append(env, "REDIS_ADDRS="+server.addr)
+		j.Redis = server.addr
 	}
 
-	path := b.daemon
+	path, args, env := b.daemon, j.args(), j.env()
 	if b.opt.profile != "" {
-		path = b.self
-		args = append([]string{"-role", roleDaemon, "-profile", filepath.Join(b.opt.profile, name+".pprof"), "--"}, args...)
+		j.Profile = filepath.Join(b.opt.profile, name+".pprof")
+
+		work, err := json.Marshal(j)
+		if err != nil {
+			return nil, fmt.Errorf("write the job of %s: %w", name, err)
+		}
+
+		path, args, env = b.self, []string{"-role", roleDaemon, "-job", string(work)}, nil
 	}
 
 	p, err := start(ctx, name, http, env, path, args...)
@@ -112,4 +115,26 @@ func (b *bench) startDaemon(ctx context.Context, name string, limits []string, s
 	}
 
 	return &contender{name: name, addr: addr, http: http, server: p, redis: server}, nil
+}
+
+// args are the job as ratelimitd's own command line.
+func (j *daemonJob) args() []string {
+	kind := app.StoreMemory
+	if j.Redis != "" {
+		kind = app.StoreRedis
+	}
+
+	return []string{
+		"serve", "--policy", j.Policy, "--store", string(kind), "--grpc-addr", j.GRPC, "--http-addr", j.HTTP,
+		"--decision-timeout", j.Timeout.String(),
+	}
+}
+
+// env is what ratelimitd reads from its environment only.
+func (j *daemonJob) env() []string {
+	if j.Redis == "" {
+		return nil
+	}
+
+	return []string{"REDIS_ADDRS=" + j.Redis}
 }

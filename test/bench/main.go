@@ -32,15 +32,14 @@ const defaultDepth = 16
 
 // options are the command line.
 type options struct {
-	role, addr     string
-	rounds         int
-	duration       time.Duration
-	callers, conns int
-	users, rate    int
-	timeout        time.Duration
-	only, profile  string
-	json           string
-	roleArgs       []string
+	role, addr, job string
+	rounds          int
+	duration        time.Duration
+	callers, conns  int
+	users, rate     int
+	timeout         time.Duration
+	only, profile   string
+	json            string
 }
 
 // parse reads the command line.
@@ -49,6 +48,7 @@ func parse(args []string) (*options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&o.role, "role", roleBench, "internal: what this process is to another of its kind")
 	flags.StringVar(&o.addr, "addr", "", "internal: where a server listens")
+	flags.StringVar(&o.job, "job", "", "internal: what a process is asked to do")
 	flags.IntVar(&o.rounds, "rounds", 5, "how often everything is measured")
 	flags.DurationVar(&o.duration, "duration", 4*time.Second, "length of each measurement")
 	flags.IntVar(&o.callers, "callers", 64, "callers of the closed loop")
@@ -65,9 +65,8 @@ func parse(args []string) (*options, error) {
 		return nil, fmt.Errorf("command line: %w", err)
 	}
 
-	o.roleArgs = flags.Args()
-	if o.role != roleDaemon && len(o.roleArgs) > 0 {
-		return nil, fmt.Errorf("command line: unexpected %q", o.roleArgs)
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("command line: unexpected %q", flags.Args())
 	}
 
 	if o.rounds < 1 || o.duration <= 0 || o.callers < 1 || o.conns < 1 || o.users < 1 || o.rate < 1 {
@@ -107,7 +106,7 @@ func play(ctx context.Context, o *options) error {
 	case roleCeiling:
 		return runCeiling(o.addr, os.Stdin)
 	case roleDaemon:
-		return runDaemon(ctx, o.profile, o.roleArgs)
+		return runDaemon(ctx, o.job)
 	default:
 		return fmt.Errorf("command line: no role %q", o.role)
 	}
