@@ -3,6 +3,8 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
@@ -102,7 +104,16 @@ func (s *Snapshot) tierOfKey(key string) *tier {
 	return nil
 }
 
-// add makes or widens the check of a subject and returns its index; -1 if the subject has no request limits.
+// noLimits is what a subject without request limits is asked for: nothing is taken and nothing denies, but the store says
+// when the subject has been given an override.
+var noLimits = sync.OnceValue(func() *Limits {
+	return newLimits("", []Limit{{
+		Name: "none", Unit: store.Requests, Max: store.MaxRequests, Period: time.Minute, Shadow: true, Ordinal: -1,
+	}})
+})
+
+// add makes or widens the check of a subject and returns its index; -1 for one that has nothing to give
+// back.
 func (to *side) add(t *tier, d *Descriptor, id string, known Overrides, first bool) (int, error) {
 	entry := t.planEntry(d)
 	at := to.find(t.name, id)
@@ -110,9 +121,11 @@ func (to *side) add(t *tier, d *Descriptor, id string, known Overrides, first bo
 		subject := store.Subject{Kind: t.name, ID: id}
 		version, override := ask(known, subject)
 		limits, origin := t.choose(id, entry, override)
-		own := first && d.Own != nil
-		if len(limits.Requests) == 0 && !own {
-			return -1, nil
+		if len(limits.Requests) == 0 && (!first || d.Own == nil) {
+			if d.Refund {
+				return -1, nil
+			}
+			limits, origin = noLimits(), fromNowhere
 		}
 		// The last place is the global tier's.
 		if len(to.checks) == MaxChecks-1 {
@@ -129,6 +142,9 @@ func (to *side) add(t *tier, d *Descriptor, id string, known Overrides, first bo
 	}
 	check := &to.checks[at]
 	check.Amount = max(check.Amount, d.Amount)
+	if check.origin == fromNowhere {
+		check.Amount = 0
+	}
 	if first && d.Own != nil {
 		return at, check.own(d.Own)
 	}

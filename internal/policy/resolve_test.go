@@ -58,6 +58,10 @@ func written(res *Resolution) string {
 		for _, c := range checks {
 			fmt.Fprintf(&text, " %s:%s*%d(%s:", c.Subject.Kind, c.Subject.ID, c.Amount, c.Limits.Plan)
 			for _, limit := range c.Named {
+				if c.Limits == noLimits() {
+					text.WriteString(" nothing")
+					continue
+				}
 				text.WriteString(" " + limit.String())
 			}
 			text.WriteString(")")
@@ -119,15 +123,19 @@ func TestResolve(t *testing.T) {
 			"admit user:acme*1(" + standard + ") org:acme*1(override: 7/hour) global:*1" + global + " refund of 111/0",
 		},
 		{
-			"a subject without limits is checked by the global tier alone",
-			call("org_id=other*4"), "admit global:*4" + global + " refund of 1/0",
+			"a subject without limits is looked at, for it may have an override, and takes nothing",
+			call("org_id=other*4"), "admit org:other*0(: nothing) global:*4" + global + " refund of 11/0",
+		},
+		{
+			"it has nothing to give back, nor to bound the others by",
+			call("-org_id=other*4"), "admit refund global:*4" + global + " of 0/1",
 		},
 		{
 			"its amount counts there beside others",
 			call("user_id=1", "org_id=other*4", "x=y"),
-			"admit user:1*1(" + standard + ") global:*4" + global + " refund of 11/0 10/0 0/0",
+			"admit user:1*1(" + standard + ") org:other*0(: nothing) global:*4" + global + " refund of 101/0 110/0 0/0",
 		},
-		{"a plan without request limits asks nothing yet", call("user_id=1,plan=costly"), "admit global:*1" + global + " refund of 1/0"},
+		{"a plan without request limits asks nothing yet", call("user_id=1,plan=costly"), "admit user:1*0(: nothing) global:*1" + global + " refund of 11/0"},
 		{
 			"a trusted plan entry, before or behind the user",
 			call("plan=pro,user_id=1", "user_id=2,plan=pro"),
@@ -196,8 +204,8 @@ func TestResolveWithoutAGlobalTier(t *testing.T) {
 	if err := snapshot.Resolve(call("user_id=a", "user_id=b"), nil, &res); err != nil {
 		t.Fatal(err)
 	}
-	if got := written(&res); got != "admit user:a*1(override: 1/day) refund of 1/0 0/0" {
-		t.Errorf("got %s; want one check, and a subject without limits to match nothing", got)
+	if got := written(&res); got != "admit user:a*1(override: 1/day) user:b*0(: nothing) refund of 1/0 10/0" {
+		t.Errorf("got %s; want a subject without limits to be asked for its override alone", got)
 	}
 }
 
@@ -252,8 +260,9 @@ func TestResolveAsksForOverrides(t *testing.T) {
 		}
 	}
 	var res Resolution
-	if err := snapshot.Resolve(call("user_id=free"), known, &res); err != nil || len(res.Admit) != 1 {
-		t.Errorf("a user with no limits by override: %v, %s; want the global check alone", err, written(&res))
+	if err := snapshot.Resolve(call("user_id=free"), known, &res); err != nil || res.Admit[0].Override != 14 ||
+		res.Admit[0].Limits != noLimits() {
+		t.Errorf("a user with no limits by override: %v, %s; want it asked under its version, and no limits", err, written(&res))
 	}
 }
 
@@ -369,17 +378,14 @@ func TestResolveBoundsTheSubjects(t *testing.T) {
 	snapshot := mustParse(t, resolvePolicy)
 	most := call()
 	for i := range MaxChecks - 1 {
-		most.Descriptors = append(most.Descriptors, descriptor("user_id="+strconv.Itoa(i)), descriptor("org_id=other"))
+		most.Descriptors = append(most.Descriptors, descriptor("user_id="+strconv.Itoa(i)))
 	}
 	var res Resolution
 	if err := snapshot.Resolve(most, nil, &res); err != nil || len(res.Admit) != MaxChecks {
 		t.Fatalf("%d users: %v, %d checks", MaxChecks-1, err, len(res.Admit))
 	}
 	for i, named := range res.Of {
-		want := uint64(1) << 63
-		if i%2 == 0 {
-			want |= 1 << (i / 2)
-		}
+		want := uint64(1)<<63 | 1<<i
 		if named.Admit != want || named.Refund != 0 {
 			t.Errorf("descriptor %d has the bits %b; want %b", i, named.Admit, want)
 		}

@@ -118,7 +118,8 @@ func (s *Snapshot) tier(name string) *tier {
 type origin uint8
 
 const (
-	fromPolicy   origin = iota // the policy's list or the default plan
+	fromNowhere  origin = iota // no limits
+	fromPolicy                 // the policy's list or the default plan
 	fromEntry                  // the descriptor's plan entry
 	fromOverride               // the override in the store
 	fromCall                   // the descriptor's own limit
