@@ -113,9 +113,17 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.PolicyReloads, m.PolicyReloadSuccess, m.PolicyReloadTime, m.PolicyInfo,
 		m.Enabled, m.BuildInfo,
 	)
-	b := ReadBuild()
-	m.BuildInfo.WithLabelValues(b.Version, b.Revision, b.Go).Set(1)
 	return m
+}
+
+// Running records what is running, and whether rate limiting is switched on.
+func (m *Metrics) Running(b Build, enabled bool) {
+	m.BuildInfo.Reset()
+	m.BuildInfo.WithLabelValues(b.Version, b.Revision, b.Go).Set(1)
+	m.Enabled.Set(0)
+	if enabled {
+		m.Enabled.Set(1)
+	}
 }
 
 // PolicyLoaded records that the policy with this hash took effect at the given time.

@@ -191,7 +191,7 @@ func TestAliveReadyAndMetrics(t *testing.T) {
 		{"alive while draining", http.MethodGet, PathAlive, draining, http.StatusOK, "ok"},
 		{"ready", http.MethodGet, PathReady, nil, http.StatusOK, "ready"},
 		{"not ready while draining", http.MethodGet, PathReady, draining, http.StatusServiceUnavailable, "not serving"},
-		{"metrics", http.MethodGet, PathMetrics, nil, http.StatusOK, "ratelimitd_build_info"},
+		{"metrics", http.MethodGet, PathMetrics, nil, http.StatusOK, "ratelimitd_enabled 1"},
 		{"a HEAD for a probe", http.MethodHead, PathReady, nil, http.StatusOK, ""},
 		{"another method", http.MethodPost, PathStats, nil, http.StatusMethodNotAllowed, ""},
 		{"another path", http.MethodGet, "/nothing", nil, http.StatusNotFound, ""},

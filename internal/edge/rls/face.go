@@ -31,7 +31,7 @@ type face struct {
 
 func newFace(tier string, l *policy.Limit) *face {
 	quoted := quoteField(l.Name)
-	exceeded := "Rate limit exceeded: " + describe(l)
+	exceeded := "Rate limit exceeded: " + l.Describe()
 	f := &face{
 		tier:    tier,
 		limit:   *l,

@@ -462,7 +462,7 @@ func TestHowALimitIsShown(t *testing.T) {
 	}{
 		{
 			policy.Limit{Unit: store.Requests, Max: 1, Period: 90 * time.Second},
-			&rl{RequestsPerUnit: 1, Unit: second, UnitMultiplier: wrapperspb.UInt32(90)}, "1 request per 90 seconds",
+			&rl{RequestsPerUnit: 1, Unit: second, UnitMultiplier: wrapperspb.UInt32(90)}, "1 request per 90s",
 		},
 		{
 			policy.Limit{Unit: store.Requests, Max: 5, Period: 7 * day},
@@ -470,11 +470,11 @@ func TestHowALimitIsShown(t *testing.T) {
 		},
 		{
 			policy.Limit{Unit: store.Requests, Max: 5, Period: 36 * time.Hour},
-			&rl{RequestsPerUnit: 5, Unit: hour, UnitMultiplier: wrapperspb.UInt32(36)}, "5 requests per 36 hours",
+			&rl{RequestsPerUnit: 5, Unit: hour, UnitMultiplier: wrapperspb.UInt32(36)}, "5 requests per 36h",
 		},
 		{
 			policy.Limit{Unit: store.Requests, Max: 5, Period: 250 * time.Millisecond},
-			&rl{RequestsPerUnit: 5, Unit: unknown}, "5 requests per 250 milliseconds",
+			&rl{RequestsPerUnit: 5, Unit: unknown}, "5 requests per 250ms",
 		},
 		{
 			policy.Limit{Unit: store.Tokens, Max: store.MaxAmount, Period: time.Hour},
@@ -492,7 +492,7 @@ func TestHowALimitIsShown(t *testing.T) {
 		if got := currentLimit(&tc.limit); !proto.Equal(got, tc.want) {
 			t.Errorf("%s is shown as %v, want %v", tc.words, got, tc.want)
 		}
-		if got := describe(&tc.limit); got != tc.words {
+		if got := tc.limit.Describe(); got != tc.words {
 			t.Errorf("%v is described as %q, want %q", tc.want, got, tc.words)
 		}
 	}

@@ -1,0 +1,55 @@
+package app
+
+import (
+	"context"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
+)
+
+// Bounds of a gRPC server.
+const (
+	// MaxMessageBytes is the largest message that is read. The largest that Envoy sends is a few KiB.
+	MaxMessageBytes = 1 << 20
+	// maxStreams is how many calls of one connection may be in flight; more wait in the caller.
+	maxStreams = 4096
+	// minPing is how often a client may ping, with or without calls in flight; Envoy pings as often as it is told to.
+	minPing = time.Second
+	// pingIdle and pingTimeout find connections whose other end has gone without a word.
+	pingIdle    = 2 * time.Minute
+	pingTimeout = 20 * time.Second
+)
+
+// ServerOptions are the options of the daemon's gRPC server, all but what catches panics: what a call costs before it is
+// looked at. A benchmark's bare server uses the same.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(MaxMessageBytes),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingIdle, Timeout: pingTimeout}),
+	}
+}
+
+// catchPanics answers a call whose handler panics as an internal error: a defect that one call shows must not end the
+// answers to all others.
+func catchPanics(metrics *telemetry.Metrics, log *telemetry.Log) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+		defer func() {
+			if caught := recover(); caught != nil {
+				metrics.Panics.Inc()
+				log.Error("a handler panicked", zap.String(telemetry.FieldMethod, info.FullMethod),
+					zap.Any("panic", caught), zap.ByteString(telemetry.FieldStack, debug.Stack()))
+				err = status.Error(codes.Internal, "internal error")
+			}
+		}()
+		return next(ctx, req)
+	}
+}

@@ -1,0 +1,187 @@
+// Package app is the daemon's life: its settings, and how its parts are put together, started, reloaded and stopped.
+package app
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ratelimitd/ratelimitd/internal/policy"
+	"github.com/ratelimitd/ratelimitd/internal/store/redis"
+)
+
+// StoreKind is where usage lives.
+type StoreKind string
+
+// The kinds of store.
+const (
+	StoreMemory StoreKind = "memory" // in this process, and gone with it
+	StoreRedis  StoreKind = "redis"  // shared by all daemons of one Redis
+)
+
+// Defaults of the options.
+const (
+	DefaultPolicy          = "production"
+	DefaultGRPCAddr        = "127.0.0.1:8081"
+	DefaultHTTPAddr        = "127.0.0.1:8080"
+	DefaultDecisionTimeout = 10 * time.Millisecond
+	DefaultShutdownTimeout = 10 * time.Second
+	DefaultMemoryLimit     = 256 << 20
+	DefaultLogLevel        = "info"
+	DefaultLogFormat       = "json"
+)
+
+// Bounds of the options.
+const (
+	MinDecisionTimeout = time.Millisecond
+	MaxDecisionTimeout = time.Minute
+	MinShutdownTimeout = time.Millisecond
+	MaxShutdownTimeout = 10 * time.Minute
+	MinMemoryLimit     = 1 << 20
+	MaxMemoryLimit     = 1 << 40
+	MaxRedisPoolSize   = 10_000
+)
+
+// Options are what a daemon is made of. DefaultOptions is where to start from; Validate says whether they can be.
+type Options struct {
+	// Policy is the name of a built-in policy or the path of a file.
+	Policy string
+	// Adjust are limits of the environment in place of the policy's.
+	Adjust policy.Adjustments
+	// Disabled answers OK to everything at once.
+	Disabled bool
+
+	Store       StoreKind
+	Redis       redis.Options // read when Store is StoreRedis
+	MemoryLimit int64         // bytes of the embedded store, MinMemoryLimit to MaxMemoryLimit
+
+	// GRPCAddrs, HTTPAddr and AdminAddr are host:port, with port 0 for a free one, or unix:/path. An empty AdminAddr
+	// serves no administration.
+	GRPCAddrs []string
+	HTTPAddr  string
+	AdminAddr string
+
+	DecisionTimeout time.Duration // MinDecisionTimeout to MaxDecisionTimeout
+	ShutdownTimeout time.Duration // MinShutdownTimeout to MaxShutdownTimeout
+	IETFHeaders     bool
+
+	LogLevel  string // debug, info, warn or error
+	LogFormat string // json or console
+}
+
+// DefaultOptions returns the options of a daemon on the embedded store that was told nothing.
+func DefaultOptions() Options {
+	return Options{
+		Policy:          DefaultPolicy,
+		Store:           StoreMemory,
+		MemoryLimit:     DefaultMemoryLimit,
+		GRPCAddrs:       []string{DefaultGRPCAddr},
+		HTTPAddr:        DefaultHTTPAddr,
+		DecisionTimeout: DefaultDecisionTimeout,
+		ShutdownTimeout: DefaultShutdownTimeout,
+		LogLevel:        DefaultLogLevel,
+		LogFormat:       DefaultLogFormat,
+	}
+}
+
+// Validate errs when a daemon cannot be made of the options, with everything that is wrong.
+func (o *Options) Validate() error {
+	problems := []error{
+		o.validateStore(),
+		validateAddr("--http-addr", o.HTTPAddr),
+		between("--decision-timeout", o.DecisionTimeout, MinDecisionTimeout, MaxDecisionTimeout),
+		between("--shutdown-timeout", o.ShutdownTimeout, MinShutdownTimeout, MaxShutdownTimeout),
+	}
+	if o.Policy == "" {
+		problems = append(problems, errors.New("--policy is empty: write production, development, testing or a path"))
+	}
+	if len(o.GRPCAddrs) == 0 {
+		problems = append(problems, errors.New("--grpc-addr is empty: write host:port or unix:/path"))
+	}
+	for _, addr := range o.GRPCAddrs {
+		problems = append(problems, validateAddr("--grpc-addr", addr))
+	}
+	if o.AdminAddr != "" {
+		problems = append(problems, validateAddr("--admin-addr", o.AdminAddr))
+	}
+	return errors.Join(problems...)
+}
+
+func (o *Options) validateStore() error {
+	switch o.Store {
+	case StoreMemory:
+		if o.MemoryLimit < MinMemoryLimit || o.MemoryLimit > MaxMemoryLimit {
+			return fmt.Errorf("--memory-limit %d is not between 1MiB and 1TiB", o.MemoryLimit)
+		}
+		return nil
+	case StoreRedis:
+		return validateRedis(&o.Redis)
+	default:
+		return fmt.Errorf("--store %q is not a store: write memory or redis", o.Store)
+	}
+}
+
+func validateRedis(r *redis.Options) error {
+	switch {
+	case len(r.Addrs) == 0:
+		return errors.New("the store is redis, but no address is set: set REDIS_URL, REDIS_ADDRS or REDIS_HOST")
+	case r.Cluster && r.SentinelMaster != "":
+		return errors.New("REDIS_CLUSTER and REDIS_SENTINEL_MASTER exclude each other: unset one")
+	case r.Cluster && r.DB != 0:
+		return fmt.Errorf("REDIS_DB %d on a Cluster: a Cluster has database 0 only: unset REDIS_DB", r.DB)
+	case len(r.Addrs) > 1 && !r.Cluster && r.SentinelMaster == "":
+		return errors.New("several Redis addresses are set: set REDIS_CLUSTER=true or REDIS_SENTINEL_MASTER, or name one address")
+	case r.Network == networkUnix && (r.Cluster || r.SentinelMaster != ""):
+		return errors.New("a Redis socket is one server: unset REDIS_CLUSTER and REDIS_SENTINEL_MASTER")
+	case r.Password != "" && r.PasswordFile != "":
+		return errors.New("REDIS_PASSWORD and REDIS_PASSWORD_FILE exclude each other: unset one")
+	case r.TLS != nil && r.TLS.MinVersion < tls.VersionTLS12:
+		return errors.New("TLS to Redis must be at least version 1.2")
+	default:
+		return nil
+	}
+}
+
+// validateAddr errs when an address cannot be listened on as it is written.
+func validateAddr(name, addr string) error {
+	if network, path := splitAddr(addr); network == networkUnix {
+		if path == "" {
+			return fmt.Errorf("%s %q names no socket: write unix:/path", name, addr)
+		}
+		return nil
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%s %q is not an address: write host:port, as 127.0.0.1:8081, or unix:/path", name, addr)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%s %q has no port between 0 and 65535: write host:port, as 127.0.0.1:8081", name, addr)
+	}
+	return nil
+}
+
+func between(name string, d, least, most time.Duration) error {
+	if d < least || d > most {
+		return fmt.Errorf("%s %s is not between %s and %s", name, d, least, most)
+	}
+	return nil
+}
+
+const (
+	networkTCP  = "tcp"
+	networkUnix = "unix"
+	unixPrefix  = "unix:"
+)
+
+// splitAddr splits an address into its network and what to listen on: host:port, or a socket's path after unix: or
+// unix://.
+func splitAddr(addr string) (network, rest string) {
+	if path, ok := strings.CutPrefix(addr, unixPrefix); ok {
+		return networkUnix, strings.TrimPrefix(path, "//")
+	}
+	return networkTCP, addr
+}

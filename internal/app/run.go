@@ -1,0 +1,77 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
+)
+
+// Run makes a daemon, serves, and obeys signals until it is to end: SIGHUP reloads the policy, any other signal stops,
+// and one more cuts off what is still in flight. It errs when the daemon cannot start or a server ends by itself.
+func Run(ctx context.Context, opt Options, log *telemetry.Log, signals <-chan os.Signal) error {
+	a, err := New(opt, log)
+	if err != nil {
+		return err
+	}
+	if err := a.Start(ctx); err != nil {
+		return err
+	}
+	return a.obey(ctx, signals)
+}
+
+// obey runs until a signal, the context or a failed server ends it.
+func (a *App) obey(ctx context.Context, signals <-chan os.Signal) error {
+	for {
+		select {
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				_ = a.Reload() // was logged and counted
+				continue
+			}
+			a.log.Info("stopping", zap.Stringer(telemetry.FieldSignal, sig))
+			return a.stopUnlessHurried(ctx, signals)
+		case <-ctx.Done():
+			return a.stopUnlessHurried(context.WithoutCancel(ctx), signals)
+		case err := <-a.failed:
+			a.log.Error("a server ended by itself", zap.Error(err))
+			return errors.Join(err, a.stopUnlessHurried(ctx, signals))
+		}
+	}
+}
+
+// stopUnlessHurried stops within the shutdown timeout, or at once when one more signal comes.
+func (a *App) stopUnlessHurried(ctx context.Context, signals <-chan os.Signal) error {
+	ctx, cancel := context.WithTimeout(ctx, a.opt.ShutdownTimeout)
+	defer cancel()
+	stopped := make(chan struct{})
+	defer close(stopped)
+	go func() {
+		for {
+			select {
+			case sig := <-signals:
+				if sig != syscall.SIGHUP {
+					cancel()
+					return
+				}
+			case <-stopped:
+				return
+			}
+		}
+	}()
+	err := a.Stop(ctx)
+	if errors.Is(err, errCut) {
+		a.log.Warn("stopped before all calls had ended", zap.Error(err))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	a.log.Info("stopped")
+	return nil
+}

@@ -1,0 +1,241 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Setting is one setting of the process: how it is named and what it says. A flag wins over the environment, and the
+// environment over the default.
+type Setting struct {
+	Flag    string // without the dashes; empty for one that only the environment sets
+	Env     string
+	Aliases []string // other names of Env
+	Default string   // as it is written; empty if there is none
+	Values  string   // what may be written, in few words: "host:port, unix:/path"
+	Help    string   // one sentence
+	Secret  bool     // the value must not be shown
+
+	bool bool // the flag needs no value
+	read func(r *reading, value string) error
+}
+
+// Settings returns every setting, in the order in which help shows them.
+func Settings() []Setting {
+	return slices.Concat(serveSettings(), limitSettings(), redisSettings())
+}
+
+// serveSettings are those of the daemon itself.
+func serveSettings() []Setting {
+	return []Setting{
+		{
+			Flag: "policy", Env: "RATELIMITD_POLICY", Default: DefaultPolicy,
+			Values: "production, development, testing or a path", Help: "The policy of limits.",
+			read: func(r *reading, v string) error { r.opt.Policy = v; return nil },
+		},
+		{
+			Flag: "store", Env: "RATELIMITD_STORE", Values: "memory or redis",
+			Help: "Where usage lives; by default redis if any Redis address is set, else memory.",
+			read: func(r *reading, v string) error { return r.readStore(v) },
+		},
+		{
+			Flag: "grpc-addr", Env: "RATELIMITD_GRPC_ADDR", Default: DefaultGRPCAddr,
+			Values: "host:port or unix:/path, several with commas", Help: "Where gRPC is served.",
+			read: func(r *reading, v string) error { r.opt.GRPCAddrs = splitList(v); return nil },
+		},
+		{
+			Flag: "http-addr", Env: "RATELIMITD_HTTP_ADDR", Default: DefaultHTTPAddr,
+			Values: "host:port or unix:/path", Help: "Where statistics, health and metrics are served.",
+			read: func(r *reading, v string) error { r.opt.HTTPAddr = v; return nil },
+		},
+		{
+			Flag: "admin-addr", Env: "RATELIMITD_ADMIN_ADDR", Values: "host:port or unix:/path",
+			Help: "Where administration is served, to whoever reaches it; off by default.",
+			read: func(r *reading, v string) error { r.opt.AdminAddr = v; return nil },
+		},
+		{
+			Flag: "decision-timeout", Env: "RATELIMITD_DECISION_TIMEOUT", Default: "10ms",
+			Values: "1ms to 1m", Help: "How long a decision may take before on_store_failure answers.",
+			read: func(r *reading, v string) error {
+				return readDuration(v, MinDecisionTimeout, MaxDecisionTimeout, &r.opt.DecisionTimeout)
+			},
+		},
+		{
+			Flag: "shutdown-timeout", Env: "RATELIMITD_SHUTDOWN_TIMEOUT", Default: "10s",
+			Values: "1ms to 10m", Help: "How long calls in flight may take to end when the process is stopped.",
+			read: func(r *reading, v string) error {
+				return readDuration(v, MinShutdownTimeout, MaxShutdownTimeout, &r.opt.ShutdownTimeout)
+			},
+		},
+		{
+			Flag: "memory-limit", Env: "RATELIMITD_MEMORY_LIMIT", Default: "256MiB",
+			Values: "bytes, or with KiB, MiB, GiB", Help: "What the embedded store may hold before it evicts early.",
+			read: func(r *reading, v string) error { return readBytes(v, &r.opt.MemoryLimit) },
+		},
+		{
+			Flag: "ietf-headers", Env: "RATELIMITD_IETF_HEADERS", Default: "false", Values: "true or false",
+			Help: "Add the IETF fields RateLimit and RateLimit-Policy to responses.", bool: true,
+			read: func(r *reading, v string) error { return readBool(v, &r.opt.IETFHeaders) },
+		},
+		{
+			Flag: "log-level", Env: "RATELIMITD_LOG_LEVEL", Default: DefaultLogLevel,
+			Values: "debug, info, warn or error", Help: "What is logged.",
+			read: func(r *reading, v string) error {
+				return readWord(v, &r.opt.LogLevel, "debug", "info", "warn", "error")
+			},
+		},
+		{
+			Flag: "log-format", Env: "RATELIMITD_LOG_FORMAT", Default: DefaultLogFormat,
+			Values: "json or console", Help: "How it is logged.",
+			read: func(r *reading, v string) error { return readWord(v, &r.opt.LogFormat, "json", "console") },
+		},
+	}
+}
+
+// limitSettings are limits in place of the policy's.
+func limitSettings() []Setting {
+	requests := func(env, help string, to func(*reading) **int64) Setting {
+		return Setting{
+			Env: env, Values: "requests", Help: help,
+			read: func(r *reading, v string) error { return readRequests(v, to(r)) },
+		}
+	}
+	money := func(env, help string, to func(*reading) **int64) Setting {
+		return Setting{
+			Env: env, Values: "USD, as 5 or 5.00", Help: help,
+			read: func(r *reading, v string) error { return readMoney(v, to(r)) },
+		}
+	}
+	return []Setting{
+		{
+			Env: "RATE_LIMITING_ENABLED", Default: "true", Values: "true or false",
+			Help: "false answers OK to everything at once.",
+			read: func(r *reading, v string) error {
+				var enabled bool
+				err := readBool(v, &enabled)
+				r.opt.Disabled = !enabled
+				return err
+			},
+		},
+		requests("RATE_LIMIT_PER_MINUTE", "The default plan's limit of a minute.",
+			func(r *reading) **int64 { return &r.opt.Adjust.PerMinute }),
+		requests("RATE_LIMIT_PER_HOUR", "The default plan's limit of an hour.",
+			func(r *reading) **int64 { return &r.opt.Adjust.PerHour }),
+		requests("RATE_LIMIT_PER_DAY", "The default plan's limit of a day.",
+			func(r *reading) **int64 { return &r.opt.Adjust.PerDay }),
+		money("USER_DAILY_COST_LIMIT", "The default plan's money of a day.",
+			func(r *reading) **int64 { return &r.opt.Adjust.UserDailyCost }),
+		requests("GLOBAL_CONCURRENT_LIMIT", "How many requests may be in flight at once, over all users.",
+			func(r *reading) **int64 { return &r.opt.Adjust.GlobalConcurrent }),
+		requests("GLOBAL_HOURLY_LIMIT", "The limit of an hour over all users.",
+			func(r *reading) **int64 { return &r.opt.Adjust.GlobalHourly }),
+		money("GLOBAL_DAILY_COST_LIMIT", "The money of a day over all users.",
+			func(r *reading) **int64 { return &r.opt.Adjust.GlobalDailyCost }),
+	}
+}
+
+// AddFlags adds the settings that have a flag to a command's flags.
+func AddFlags(flags *pflag.FlagSet) {
+	for _, s := range Settings() {
+		if s.Flag == "" {
+			continue
+		}
+		value := &flagValue{bool: s.bool, text: s.Default}
+		f := flags.VarPF(value, s.Flag, "", fmt.Sprintf("%s %s [%s]", s.Help, capital(s.Values), s.Env))
+		if s.bool {
+			f.NoOptDefVal = "true"
+		}
+	}
+}
+
+func capital(text string) string {
+	return strings.ToUpper(text[:1]) + text[1:] + "."
+}
+
+// flagValue keeps what a flag was given; the setting reads it.
+type flagValue struct {
+	bool bool
+	text string
+}
+
+// String returns what the flag holds.
+func (f *flagValue) String() string { return f.text }
+
+// Set keeps a value.
+func (f *flagValue) Set(text string) error {
+	f.text = text
+	return nil
+}
+
+// Type names the value in help.
+func (f *flagValue) Type() string {
+	if f.bool {
+		return "bool"
+	}
+	return "string"
+}
+
+// ReadSettings reads the options from flags, as AddFlags added them, and from the environment. Flags may be nil. An empty
+// variable counts as unset. Its error names each setting that is wrong, its value, and what to write instead; it never
+// holds a password.
+func ReadSettings(flags *pflag.FlagSet, lookup func(env string) (string, bool)) (Options, error) {
+	r := &reading{opt: DefaultOptions()}
+	var problems []error
+	for _, s := range Settings() {
+		name, value, ok := s.find(flags, lookup)
+		if !ok {
+			continue
+		}
+		if err := s.read(r, value); err != nil {
+			problems = append(problems, s.wrong(name, value, err))
+		}
+	}
+	if len(problems) == 0 {
+		problems = append(problems, r.finish())
+	}
+	if err := errors.Join(problems...); err != nil {
+		return Options{}, err
+	}
+	if err := r.opt.Validate(); err != nil {
+		return Options{}, err
+	}
+	return r.opt, nil
+}
+
+// find returns a setting's value and the name that it was set by.
+func (s *Setting) find(flags *pflag.FlagSet, lookup func(string) (string, bool)) (name, value string, ok bool) {
+	if s.Flag != "" && flags != nil {
+		if f := flags.Lookup(s.Flag); f != nil && f.Changed {
+			return "--" + s.Flag, f.Value.String(), true
+		}
+	}
+	for _, env := range append([]string{s.Env}, s.Aliases...) {
+		if value, ok := lookup(env); ok && value != "" {
+			return env, value, true
+		}
+	}
+	return "", "", false
+}
+
+// wrong says that a setting's value cannot be.
+func (s *Setting) wrong(name, value string, err error) error {
+	if s.Secret {
+		return fmt.Errorf("%s %w", name, err)
+	}
+	return fmt.Errorf("%s=%q %w", name, value, err)
+}
+
+// splitList splits a list at its commas, without spaces and empty items.
+func splitList(text string) []string {
+	var items []string
+	for item := range strings.SplitSeq(text, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}

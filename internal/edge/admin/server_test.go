@@ -1,0 +1,177 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ratelimitd/ratelimitd/internal/engine"
+	"github.com/ratelimitd/ratelimitd/internal/store"
+	adminv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/admin/v1"
+)
+
+// fakeEngine keeps overrides in a map and the subjects that were reset.
+type fakeEngine struct {
+	overrides map[store.Subject]string
+	reset     []store.Subject
+	err       error
+}
+
+func (f *fakeEngine) SetOverride(_ context.Context, s store.Subject, value string) (int64, error) {
+	if f.overrides == nil {
+		f.overrides = make(map[store.Subject]string)
+	}
+	f.overrides[s] = value
+	return 7, f.err
+}
+
+func (f *fakeEngine) Override(_ context.Context, s store.Subject) (version int64, value string, err error) {
+	if f.overrides[s] == "" {
+		return 0, "", f.err
+	}
+	return 7, f.overrides[s], f.err
+}
+
+func (f *fakeEngine) Reset(_ context.Context, s store.Subject) error {
+	f.reset = append(f.reset, s)
+	return f.err
+}
+
+func user(id string) *adminv1.Subject { return &adminv1.Subject{Kind: "user", Id: id} }
+
+func planOverride(plan string) *adminv1.SetOverrideRequest {
+	return &adminv1.SetOverrideRequest{
+		Subject: user("1"), Override: &adminv1.SetOverrideRequest_Plan{Plan: plan},
+	}
+}
+
+func limitsOverride(limits ...string) *adminv1.SetOverrideRequest {
+	return &adminv1.SetOverrideRequest{
+		Subject:  user("1"),
+		Override: &adminv1.SetOverrideRequest_Limits{Limits: &adminv1.LimitList{Limits: limits}},
+	}
+}
+
+func TestAnOverrideIsReadAsItWasSet(t *testing.T) {
+	for _, tc := range []struct {
+		set    *adminv1.SetOverrideRequest
+		stored string
+		want   *adminv1.GetOverrideResponse
+	}{
+		{
+			planOverride("pro"), `{"plan":"pro"}`,
+			&adminv1.GetOverrideResponse{Version: 7, Override: &adminv1.GetOverrideResponse_Plan{Plan: "pro"}},
+		},
+		{
+			limitsOverride("10/minute", "5 USD/day"), `{"limits":["10/minute","5 USD/day"]}`,
+			&adminv1.GetOverrideResponse{Version: 7, Override: &adminv1.GetOverrideResponse_Limits{
+				Limits: &adminv1.LimitList{Limits: []string{"10/minute", "5 USD/day"}},
+			}},
+		},
+	} {
+		fake := &fakeEngine{}
+		s := New(fake)
+		set, err := s.SetOverride(t.Context(), tc.set)
+		if err != nil || set.GetVersion() != 7 {
+			t.Fatalf("set %v: version %d, error %v", tc.set, set.GetVersion(), err)
+		}
+		if got := fake.overrides[store.Subject{Kind: "user", ID: "1"}]; got != tc.stored {
+			t.Errorf("stored as %s, want %s", got, tc.stored)
+		}
+		got, err := s.GetOverride(t.Context(), &adminv1.GetOverrideRequest{Subject: user("1")})
+		if err != nil || !proto.Equal(got, tc.want) {
+			t.Errorf("read as %v, error %v; want %v", got, err, tc.want)
+		}
+		if _, err := s.DeleteOverride(t.Context(), &adminv1.DeleteOverrideRequest{Subject: user("1")}); err != nil {
+			t.Fatalf("delete: %v", err)
+		}
+		_, err = s.GetOverride(t.Context(), &adminv1.GetOverrideRequest{Subject: user("1")})
+		if status.Code(err) != codes.NotFound {
+			t.Errorf("after the deletion it reads %v, want NOT_FOUND", err)
+		}
+	}
+}
+
+func TestResetForgetsTheOneSubject(t *testing.T) {
+	fake := &fakeEngine{}
+	req := &adminv1.ResetSubjectRequest{Subject: &adminv1.Subject{Kind: "global"}}
+	if _, err := New(fake).ResetSubject(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	if len(fake.reset) != 1 || fake.reset[0] != (store.Subject{Kind: "global"}) {
+		t.Errorf("reset %v, want the global subject", fake.reset)
+	}
+}
+
+func TestWhatARequestMustSay(t *testing.T) {
+	with := func(s *adminv1.Subject) *adminv1.SetOverrideRequest {
+		req := planOverride("pro")
+		req.Subject = s
+		return req
+	}
+	for _, tc := range []struct {
+		name string
+		req  *adminv1.SetOverrideRequest
+		want string
+	}{
+		{"no subject", with(nil), "subject.kind is empty"},
+		{"a long kind", with(&adminv1.Subject{Kind: strings.Repeat("a", 33), Id: "1"}), "longer than 32"},
+		{"no id", with(&adminv1.Subject{Kind: "user"}), "subject.id is empty"},
+		{"a long id", with(user(strings.Repeat("a", 65537))), "longer than 65536"},
+		{"an id of the global subject", with(&adminv1.Subject{Kind: "global", Id: "1"}), "leave it empty"},
+		{"nothing to set", &adminv1.SetOverrideRequest{Subject: user("1")}, "neither plan nor limits"},
+		{"an empty plan", planOverride(""), "plan has 0 bytes"},
+		{"a long plan", planOverride(strings.Repeat("a", 65)), "plan has 65 bytes"},
+		{"no limits", limitsOverride(), "0 limits"},
+		{"too many limits", limitsOverride(make([]string, 50)...), "50 limits"},
+		{"a long limit", limitsOverride("1/day", strings.Repeat("a", 257)), "limits[1]"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			fake := &fakeEngine{}
+			_, err := New(fake).SetOverride(t.Context(), tc.req)
+			if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("the answer is %v, want INVALID_ARGUMENT with %q", err, tc.want)
+			}
+			if len(fake.overrides) != 0 {
+				t.Errorf("it was stored all the same: %v", fake.overrides)
+			}
+		})
+	}
+}
+
+func TestErrorsHaveTheCodesOfTheContract(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want codes.Code
+	}{
+		{engine.ErrBadCall, codes.InvalidArgument},
+		{store.ErrUnavailable, codes.Unavailable},
+		{context.DeadlineExceeded, codes.Unavailable},
+		{context.Canceled, codes.Canceled},
+		{store.ErrCorrupt, codes.DataLoss},
+		{store.ErrFull, codes.ResourceExhausted},
+		{errors.New("a defect"), codes.Internal},
+	} {
+		s := New(&fakeEngine{err: fmt.Errorf("doing it: %w", tc.err)})
+		_, set := s.SetOverride(t.Context(), planOverride("pro"))
+		_, get := s.GetOverride(t.Context(), &adminv1.GetOverrideRequest{Subject: user("1")})
+		_, del := s.DeleteOverride(t.Context(), &adminv1.DeleteOverrideRequest{Subject: user("1")})
+		_, reset := s.ResetSubject(t.Context(), &adminv1.ResetSubjectRequest{Subject: user("1")})
+		for _, err := range []error{set, get, del, reset} {
+			if status.Code(err) != tc.want {
+				t.Errorf("%v becomes %v, want %v", tc.err, err, tc.want)
+			}
+		}
+	}
+	s := New(&fakeEngine{overrides: map[store.Subject]string{{Kind: "user", ID: "1"}: "not ours"}})
+	_, err := s.GetOverride(t.Context(), &adminv1.GetOverrideRequest{Subject: user("1")})
+	if status.Code(err) != codes.DataLoss {
+		t.Errorf("an override that is not ours becomes %v, want DATA_LOSS", err)
+	}
+}
