@@ -207,13 +207,3 @@ func isOK(res *rls.RateLimitResponse) bool { return res.GetOverallCode() == rls.
 func failedOpen(res *rls.RateLimitResponse) bool {
 	return res.GetDynamicMetadata().GetFields()["fail_open"].GetBoolValue()
 }
-
-// responseHeader returns a header that the daemon wants on the response; empty if there is none.
-func responseHeader(res *rls.RateLimitResponse, name string) string {
-	for _, h := range res.GetResponseHeadersToAdd() {
-		if strings.EqualFold(h.GetKey(), name) {
-			return h.GetValue()
-		}
-	}
-	return ""
-}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/ratelimitd/ratelimitd/test/harness"
 )
@@ -94,8 +96,8 @@ func placeByRename(t *testing.T, dir, text string) string {
 // name, and the link ..data is swapped.
 func placeConfigMap(t *testing.T, dir, text string) string {
 	t.Helper()
-	folder, err := os.MkdirTemp(dir, "..2026_")
-	if err != nil {
+	folder := filepath.Join(dir, ".."+strconv.FormatInt(time.Now().UnixNano(), 10))
+	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatalf("make the folder of a ConfigMap: %v", err)
 	}
 	writeFile(t, filepath.Join(folder, "policy.yaml"), text)

@@ -3,7 +3,7 @@ package e2e
 import (
 	"bufio"
 	"context"
-	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -147,7 +147,7 @@ func TestOlderSettingsOverrideThePolicy(t *testing.T) {
 		s := statsOf(t, d, "123")
 		got := [4]int64{s.Limits["minute"].Limit, s.Limits["hour"].Limit, s.Limits["day"].Limit, s.Global.Limits["hour"].Limit}
 		if want := [4]int64{4, hour, 400, 900}; got != want {
-			return errors.New("the limits are not those of the settings and the file: " + get(t, d.URL("/api/v1/assistant/stats?user_id=123"), "").body)
+			return fmt.Errorf("the limits of minute, hour, day and the system's hour are %d, want %d", got, want)
 		}
 		return nil
 	}

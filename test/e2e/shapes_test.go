@@ -32,19 +32,27 @@ func TestSingleRedis(t *testing.T) {
 		}},
 		{name: "address", env: func(r *harness.RedisServer) harness.Env { return harness.Env{"REDIS_ADDRS": r.Addr} }},
 		{name: "url", env: onRedis},
-		{name: "password", opts: []harness.RedisOption{harness.WithPassword(password)},
-			env: func(r *harness.RedisServer) harness.Env { return with(host(r), "REDIS_PASSWORD", password) }},
-		{name: "password file", opts: []harness.RedisOption{harness.WithPassword(password)},
-			env: func(r *harness.RedisServer) harness.Env { return with(host(r), "REDIS_PASSWORD_FILE", passwordFile) }},
-		{name: "tls", opts: []harness.RedisOption{harness.WithTLS(certs)},
+		{
+			name: "password", opts: []harness.RedisOption{harness.WithPassword(password)},
+			env: func(r *harness.RedisServer) harness.Env { return with(host(r), "REDIS_PASSWORD", password) },
+		},
+		{
+			name: "password file", opts: []harness.RedisOption{harness.WithPassword(password)},
+			env: func(r *harness.RedisServer) harness.Env { return with(host(r), "REDIS_PASSWORD_FILE", passwordFile) },
+		},
+		{
+			name: "tls", opts: []harness.RedisOption{harness.WithTLS(certs)},
 			env: func(r *harness.RedisServer) harness.Env {
 				return harness.Env{
 					"REDIS_ADDRS": r.Addr, "REDIS_TLS_ENABLED": "true", "REDIS_TLS_CA_FILE": certs.CA,
 					"REDIS_TLS_CERT_FILE": certs.Cert, "REDIS_TLS_KEY_FILE": certs.Key,
 				}
-			}},
-		{name: "unix socket", opts: []harness.RedisOption{harness.WithSocket()},
-			env: func(r *harness.RedisServer) harness.Env { return harness.Env{"REDIS_URL": "unix://" + r.Addr} }},
+			},
+		},
+		{
+			name: "unix socket", opts: []harness.RedisOption{harness.WithSocket()},
+			env: func(r *harness.RedisServer) harness.Env { return harness.Env{"REDIS_URL": "unix://" + r.Addr} },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 )
@@ -105,20 +104,25 @@ func (d *DaemonProcess) Log() string {
 // Output is what a run of a program left.
 type Output struct {
 	Text string // standard output and standard error
-	Code int    // the exit status
+	Code int    // the exit status, -1 if a signal ended it
 }
 
 // RunDaemon runs the daemon's program with these arguments until it ends by itself.
 func RunDaemon(t TB, env Env, args ...string) Output {
 	t.Helper()
-	p := &process{t: t, name: "ratelimitd " + strings.Join(args[:min(1, len(args))], ""), path: Binary(t), args: args,
-		env: env.list(), bare: true}
+	p := &process{t: t, name: "ratelimitd run", path: Binary(t), args: args, env: env.list(), bare: true}
 	p.register()
 	if err := p.launch(); err != nil {
 		t.Fatalf("run ratelimitd %q: %v", args, err)
 	}
-	_ = p.wait() // the status says it
-	return Output{Text: p.log(), Code: p.cmd.ProcessState.ExitCode()}
+	if err := p.wait(); err == nil {
+		return Output{Text: p.log()}
+	} else if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return Output{Text: p.log(), Code: exit.ExitCode()}
+	} else {
+		t.Fatalf("run ratelimitd %q: %v", args, err)
+		return Output{}
+	}
 }
 
 // built is the daemon's binary, made once per test process.
