@@ -22,8 +22,8 @@ ARGS ?=
 TESTFLAGS ?=
 # TEST_TIMEOUT bounds the tests of one package.
 TEST_TIMEOUT ?= 8m
-# FUZZTIME is how long each fuzz target runs: a number of inputs ("5000x") or a time ("30s").
-FUZZTIME ?= 5000x
+# FUZZTIME is how long each fuzz target runs: a number of inputs ("20000x") or a time ("30s").
+FUZZTIME ?= 20000x
 # BENCHFLAGS are arguments for the end-to-end benchmark; `go run ./test/bench -h` lists them.
 BENCHFLAGS ?=
 # BENCHCOUNT is how often each micro benchmark is run.

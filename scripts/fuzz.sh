@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module, one after the other. $1 bounds each: a number of inputs ("5000x") or a time.
+# Runs every fuzz target of the module, one after the other. $1 bounds each: a number of inputs ("20000x") or a time.
 # An input that fails is written to testdata/fuzz/ beside its test: keep it, it is a test from then on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 : "${GO:=go}"
-fuzztime=${1:?how long? give a number of inputs as 5000x, or a time as 30s}
+fuzztime=${1:?how long? give a number of inputs as 20000x, or a time as 30s}
 
 targets=$(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func /:/' | sort || true)
 if [[ -z $targets ]]; then
