@@ -115,14 +115,16 @@ func RunDaemon(t TB, env Env, args ...string) Output {
 	if err := p.launch(); err != nil {
 		t.Fatalf("run ratelimitd %q: %v", args, err)
 	}
-	if err := p.wait(); err == nil {
+	err := p.wait()
+	exit, ended := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil:
 		return Output{Text: p.log()}
-	} else if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+	case ended:
 		return Output{Text: p.log(), Code: exit.ExitCode()}
-	} else {
-		t.Fatalf("run ratelimitd %q: %v", args, err)
-		return Output{}
 	}
+	t.Fatalf("run ratelimitd %q: %v", args, err)
+	return Output{}
 }
 
 // built is the daemon's binary, made once per test process.
