@@ -109,7 +109,7 @@ func (b *bench) measure(ctx context.Context, c *contender, l leg, round int) (*r
 	r.Local = after.local - before.local
 	r.FailOpens = after.failOpens - before.failOpens
 
-	if c.redis != nil && r.Stored > 0 {
+	if c.redis != nil && c.expect == admitted && r.Stored > 0 {
 		r.RedisCPU = micros(redis.cpu) / r.Stored
 		r.Depth = r.Stored / float64(max(redis.reads, 1))
 		r.PerScript = r.Stored / float64(max(redis.scripts, 1))

@@ -42,9 +42,11 @@ func (r *report) print(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 
 	fmt.Fprintf(out, "\nMedians over %d rounds; ratio: to the ceiling in the same round, median (min..max)\n", r.Rounds)
+	fmt.Fprintln(out, "by CPU: the ceiling's CPU time per call, of all processes together, over this one's: what a closed loop's "+
+		"ratio\nwould be if the machine had nothing else to do and no core ever waited")
 	fmt.Fprintln(out, "us: CPU time per call; depth: decisions per pipeline; local: answered from local memory; "+
 		"others: the machine's time spent elsewhere")
-	fmt.Fprintln(table, "load\tserver\tcalls/s\tp50\tp99\tp99.9\tratio\tserver us\tload us\tRedis us\tdepth\tper script\tlocal\tfail-open\tothers\t")
+	fmt.Fprintln(table, "load\tserver\tcalls/s\tp50\tp99\tp99.9\tratio\tby CPU\tserver us\tload us\tRedis us\tdepth\tper script\tlocal\tfail-open\tothers\t")
 
 	for _, l := range r.legs() {
 		for _, name := range []string{ceilingName, redisName, memoryName, redisDeniedName, memoryDeniedName} {
@@ -88,12 +90,13 @@ func (r *report) row(table io.Writer, name string, l leg) {
 		return time.Duration(median(func(run *run) float64 { return float64(of(run)) })).Round(time.Microsecond)
 	}
 
-	fmt.Fprintf(table, "%s\t%s\t%.0f\t%v\t%v\t%v\t%v\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f%%\t%.2f%%\t%.0f%%\t\n",
+	fmt.Fprintf(table, "%s\t%s\t%.0f\t%v\t%v\t%v\t%v\t%.2f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f%%\t%.2f%%\t%.0f%%\t\n",
 		l, name, median(func(run *run) float64 { return run.PerSecond }),
 		length(func(run *run) time.Duration { return run.P50 }),
 		length(func(run *run) time.Duration { return run.P99 }),
 		length(func(run *run) time.Duration { return run.P999 }),
 		spreadOf(r.ratios(name, l)),
+		median(func(run *run) float64 { return r.byCPU(run) }),
 		median(func(run *run) float64 { return run.ServerCPU }),
 		median(func(run *run) float64 { return run.LoadCPU }),
 		median(func(run *run) float64 { return run.RedisCPU }),
@@ -103,6 +106,19 @@ func (r *report) row(table io.Writer, name string, l leg) {
 		median(func(run *run) float64 { return 100 * run.FailOpens / float64(max(run.Asked, 1)) }),
 		median(func(run *run) float64 { return 100 * run.Others }))
 }
+
+// byCPU is the ceiling's CPU time per call over a run's in the same round; 0 if there is no such figure.
+func (r *report) byCPU(run *run) float64 {
+	top := r.find(ceilingName, run.Leg, run.Round)
+	if top == nil {
+		return 0
+	}
+
+	return top.cpu() / run.cpu()
+}
+
+// cpu is what all processes together spent on a call, in microseconds.
+func (r *run) cpu() float64 { return r.ServerCPU + r.LoadCPU + r.RedisCPU }
 
 // legs are the loads in the order in which they were first run.
 func (r *report) legs() []leg {
