@@ -11,6 +11,8 @@ GO ?= go
 # TOOL runs a tool in the version that tools/go.mod pins; it is compiled at its first use.
 TOOL := $(GO) tool -modfile=tools/go.mod
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# VCS says whether the revision can be stamped into the binary: not in an unpacked archive, nor in another user's checkout.
+VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false)
 LDFLAGS := -s -w -X github.com/ratelimitd/ratelimitd/internal/app.version=$(VERSION)
 
 # Where `make tools` puts what the machine lacks. What is on PATH comes first.
@@ -39,7 +41,7 @@ help: ## List the targets
 
 .PHONY: build
 build: ## Build bin/ratelimitd, a static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ratelimitd ./cmd/ratelimitd
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -ldflags '$(LDFLAGS)' -o bin/ratelimitd ./cmd/ratelimitd
 
 .PHONY: run
 run: build ## Build and start ratelimitd with the embedded store and the production policy
