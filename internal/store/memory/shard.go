@@ -37,7 +37,7 @@ type shard struct {
 	subjects map[key]*subject
 	newest   *subject // in use; only subjects with logs are in this order
 	oldest   *subject
-	hand     *subject // where the sweep goes on, towards the newer ones
+	hand     *subject // where the sweep goes on, towards the newer ones; nil for the oldest
 	calls    uint32   // since the store began
 	born     int      // subjects made since the last sweep
 	_        [64]byte // apart from the next shard's lock
@@ -103,6 +103,9 @@ func (sub *subject) idle(now int64) bool {
 func (sh *shard) touch(sub *subject) {
 	if sh.newest == sub {
 		return
+	}
+	if sh.hand == sub {
+		sh.hand = nil // all idle ones are older than one in use: begin anew, or the sweep would chase those in use
 	}
 	sh.unlink(sub)
 	sub.linked = true
