@@ -224,3 +224,23 @@ func TestRequestsWithoutUserShareOneLimit(t *testing.T) {
 		t.Errorf("a user gets %d, want 200: %s", r.status, r.body)
 	}
 }
+
+// TestPingingEnvoyKeepsItsConnection has an idle Envoy ping, again and again: the daemon does not take that for an attack
+// and close the connection.
+func TestPingingEnvoyKeepsItsConnection(t *testing.T) {
+	t.Parallel()
+	d, u := harness.Daemon(t, nil), harness.Upstream(t)
+	e := harness.Envoy(t, harness.EnvoyFile, harness.Between(t, u.Addr, d.GRPCAddr).
+		With("connection_keepalive: { interval: 10s, timeout: 2s }", "connection_keepalive: { interval: 1.5s, timeout: 60s }"))
+	get(t, e.URL, "123")
+	<-time.After(9 * time.Second) // the time of six pings; gRPC's own patience ends with the third
+	if r := get(t, e.URL, "123"); r.header.Get("X-Ratelimit-Remaining") != "8" {
+		t.Errorf("after the pings X-RateLimit-Remaining is %q, want 8", r.header.Get("X-Ratelimit-Remaining"))
+	}
+	stats := get(t, e.AdminURL+"/stats?filter=cluster.ratelimitd.upstream_cx", "").body
+	for _, want := range []string{"upstream_cx_total: 1\n", "upstream_cx_destroy: 0\n"} {
+		if !strings.Contains(stats, "cluster.ratelimitd."+want) {
+			t.Errorf("Envoy does not say %s:\n%s", strings.TrimSpace(want), stats)
+		}
+	}
+}
