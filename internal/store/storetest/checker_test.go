@@ -31,7 +31,7 @@ func simulate(seed uint64, q quirk) []record {
 		}
 	}
 	var records []record
-	for range 800 {
+	for range 400 {
 		m.now += random.Int64N(us(2 * time.Millisecond))
 		amount := random.Int64N(3)
 		checks := []store.Check{hit(alice, amount, asks[0]...), hit(global, amount, asks[1]...)}
@@ -106,7 +106,7 @@ func TestCheckerFindsWhatIsWrong(t *testing.T) {
 		}}, "its windows say true", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			for seed := range uint64(5) {
+			for seed := range uint64(3) {
 				records := simulate(seed, tt.q)
 				wantFinding(t, seed, "all", (&checker{logs: runLimits()}).check(records), tt.want)
 				wantFinding(t, seed, "weak", (&checker{logs: runLimits(), weak: true}).check(records), tt.weak)
