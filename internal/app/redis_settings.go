@@ -69,7 +69,7 @@ func redisSettings() []Setting {
 			read: func(r *reading, v string) error { return r.redis.readPort(v) },
 		},
 		{
-			Env: "REDIS_DB", Default: "0", Values: "a number", Help: "The database; 0 on a Cluster.",
+			Env: "REDIS_DB", Default: "0", Values: "a number", Help: "The database, which is 0 on a Cluster.",
 			read: func(r *reading, v string) error { return r.redis.readDB(v) },
 		},
 		{

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/ratelimitd/ratelimitd/internal/policy"
 )
 
 // Setting is one setting of the process: how it is named and what it says. A flag wins over the environment, and the
@@ -24,6 +26,11 @@ type Setting struct {
 	read func(r *reading, value string) error
 }
 
+// Summary says in one line what the setting is and what may be written.
+func (s *Setting) Summary() string {
+	return strings.TrimSuffix(s.Help, ".") + ": " + s.Values
+}
+
 // Settings returns every setting, in the order in which help shows them.
 func Settings() []Setting {
 	return slices.Concat(serveSettings(), limitSettings(), redisSettings())
@@ -39,7 +46,7 @@ func serveSettings() []Setting {
 		},
 		{
 			Flag: "store", Env: "RATELIMITD_STORE", Values: "memory or redis",
-			Help: "Where usage lives; by default redis if any Redis address is set, else memory.",
+			Help: "Where usage lives; redis if any Redis address is set, else memory, unless set here.",
 			read: func(r *reading, v string) error { return r.readStore(v) },
 		},
 		{
@@ -145,15 +152,11 @@ func AddFlags(flags *pflag.FlagSet) {
 			continue
 		}
 		value := &flagValue{bool: s.bool, text: s.Default}
-		f := flags.VarPF(value, s.Flag, "", fmt.Sprintf("%s %s [%s]", s.Help, capital(s.Values), s.Env))
+		f := flags.VarPF(value, s.Flag, "", s.Summary()+" ["+s.Env+"]")
 		if s.bool {
 			f.NoOptDefVal = "true"
 		}
 	}
-}
-
-func capital(text string) string {
-	return strings.ToUpper(text[:1]) + text[1:] + "."
 }
 
 // flagValue keeps what a flag was given; the setting reads it.
@@ -184,8 +187,29 @@ func (f *flagValue) Type() string {
 // holds a password.
 func ReadSettings(flags *pflag.FlagSet, lookup func(env string) (string, bool)) (Options, error) {
 	r := &reading{opt: DefaultOptions()}
+	if err := r.all(Settings(), flags, lookup); err != nil {
+		return Options{}, err
+	}
+	if err := r.finish(); err != nil {
+		return Options{}, err
+	}
+	if err := r.opt.Validate(); err != nil {
+		return Options{}, err
+	}
+	return r.opt, nil
+}
+
+// ReadLimits reads only the limits that the environment sets in place of the policy's. Its error is as ReadSettings'.
+func ReadLimits(lookup func(env string) (string, bool)) (policy.Adjustments, error) {
+	r := &reading{opt: DefaultOptions()}
+	err := r.all(limitSettings(), nil, lookup)
+	return r.opt.Adjust, err
+}
+
+// all reads settings, and errs with everything that is wrong.
+func (r *reading) all(settings []Setting, flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var problems []error
-	for _, s := range Settings() {
+	for _, s := range settings {
 		name, value, ok := s.find(flags, lookup)
 		if !ok {
 			continue
@@ -194,16 +218,7 @@ func ReadSettings(flags *pflag.FlagSet, lookup func(env string) (string, bool)) 
 			problems = append(problems, s.wrong(name, value, err))
 		}
 	}
-	if len(problems) == 0 {
-		problems = append(problems, r.finish())
-	}
-	if err := errors.Join(problems...); err != nil {
-		return Options{}, err
-	}
-	if err := r.opt.Validate(); err != nil {
-		return Options{}, err
-	}
-	return r.opt, nil
+	return errors.Join(problems...)
 }
 
 // find returns a setting's value and the name that it was set by.

@@ -1,0 +1,16 @@
+// Command ratelimitd decides, before a request reaches an AI assistant, whether its user and the system as a whole may
+// still spend it. Envoy and app services ask it over gRPC.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+)
+
+func main() {
+	if err := newRoot(os.LookupEnv).ExecuteContext(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "ratelimitd:", err)
+		os.Exit(1)
+	}
+}
