@@ -110,6 +110,13 @@ func windowRules() []rule {
 			{at: 2*mins - micro, checks: call(hit(alice, 1, two)), states: states(st(2, micro, micro))},
 			{at: 2 * mins, checks: call(hit(alice, 2, two)), ok: true, states: states(st(2, mins, 0))},
 		}},
+		{"what was dead when a call looked or was denied is live again when the clock runs back before it", []step{
+			{at: 0, checks: call(hit(alice, 2, two, lim(9, hour))), ok: true},
+			{at: 90 * sec, checks: call(hit(alice, 0, two, lim(9, hour))), ok: true, states: states(st(0, 0, 0), st(2, hour-90*sec, 0))},
+			{at: 90 * sec, checks: call(hit(alice, 3, two, lim(9, hour))),
+				states: states(st(0, 0, store.Never), st(2, hour-90*sec, 0))},
+			{at: 30 * sec, checks: call(hit(alice, 1, two, lim(9, hour))), states: states(st(2, 30*sec, 30*sec), st(2, hour-30*sec, 0))},
+		}},
 		{"the shortest and the longest window", []step{
 			{at: 0, checks: call(hit(alice, 1, lim(1, store.MinPeriod), lim(2, store.MaxPeriod))), ok: true,
 				states: states(st(1, store.MinPeriod, 0), st(1, store.MaxPeriod, 0))},
