@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -56,6 +58,34 @@ func TestTenPassAndTheEleventhIsTold(t *testing.T) {
 		if r := get(t, s.envoy.URL, "124"); r.status != http.StatusOK {
 			t.Errorf("another user gets %d, want 200: %s", r.status, r.body)
 		}
+	})
+}
+
+// TestShippedTimeouts is TestTenPassAndTheEleventhIsTold with nothing replaced in the shipped configuration but ports,
+// and a daemon with its own defaults. A busy machine may make an Envoy with such a timeout pass a request unasked; then
+// another user tries again.
+func TestShippedTimeouts(t *testing.T) {
+	t.Parallel()
+	u := harness.Upstream(t)
+	env := with(onRedis(harness.Redis(t)), "RATELIMITD_DECISION_TIMEOUT", "")
+	d := harness.Daemon(t, withPolicy(t, env, limits{user: "10/minute", global: "1000000/hour"}.text()))
+	e := harness.Envoy(t, harness.EnvoyFile, harness.Ports(t, u.Addr, d.GRPCAddr))
+	var user int
+	harness.WaitFor(t, "a user is answered in time, 11 times in a row", func(ctx context.Context) error {
+		user++
+		for i := range 11 {
+			r, err := fetch(ctx, e.URL, strconv.Itoa(user))
+			if err == nil && !r.asked() {
+				err = errors.New("an answer has no numbers")
+			}
+			if err != nil {
+				return err
+			}
+			if want := map[bool]int{true: http.StatusOK, false: http.StatusTooManyRequests}[i < 10]; r.status != want {
+				t.Fatalf("request %d: status %d, want %d: %s", i+1, r.status, want, r.body)
+			}
+		}
+		return nil
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -15,7 +16,7 @@ import (
 func TestSingleRedis(t *testing.T) {
 	t.Parallel()
 	certs := harness.NewCerts(t)
-	const password = "open: sesame/@?"
+	const password = "open:sesame/@?+%"
 	passwordFile := t.TempDir() + "/password"
 	writeFile(t, passwordFile, password+"\n")
 	host := func(r *harness.RedisServer) harness.Env {
@@ -39,6 +40,28 @@ func TestSingleRedis(t *testing.T) {
 		{
 			name: "password file", opts: []harness.RedisOption{harness.WithPassword(password)},
 			env: func(r *harness.RedisServer) harness.Env { return with(host(r), "REDIS_PASSWORD_FILE", passwordFile) },
+		},
+		{
+			name: "user and password",
+			opts: []harness.RedisOption{harness.WithArgs("--user", "limiter", "on", ">"+password, "~*", "&*", "+@all")},
+			env: func(r *harness.RedisServer) harness.Env {
+				return with(with(host(r), "REDIS_USERNAME", "limiter"), "REDIS_PASSWORD", password)
+			},
+		},
+		{
+			name: "url with password and database", opts: []harness.RedisOption{harness.WithPassword(password)},
+			env: func(r *harness.RedisServer) harness.Env {
+				return harness.Env{"REDIS_URL": "redis://:" + url.QueryEscape(password) + "@" + r.Addr + "/3"}
+			},
+		},
+		{
+			name: "tls url", opts: []harness.RedisOption{harness.WithTLS(certs)},
+			env: func(r *harness.RedisServer) harness.Env {
+				return harness.Env{
+					"REDIS_URL": "rediss://" + r.Addr, "REDIS_TLS_CA_FILE": certs.CA,
+					"REDIS_TLS_CERT_FILE": certs.Cert, "REDIS_TLS_KEY_FILE": certs.Key,
+				}
+			},
 		},
 		{
 			name: "tls", opts: []harness.RedisOption{harness.WithTLS(certs)},

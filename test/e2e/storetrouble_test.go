@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -150,11 +151,14 @@ func healthIs(ctx context.Context, d *harness.DaemonProcess, want string) error 
 	return nil
 }
 
-// troubleIsCounted compares the metrics with the trouble that was.
+// troubleIsCounted compares the metrics and the log with the trouble that was.
 func (s *stack) troubleIsCounted(t *testing.T) {
 	t.Helper()
 	if got := metric(t, s.daemon, "ratelimitd_store_errors_total"); got == 0 {
 		t.Error("no store error is counted")
+	}
+	if log := s.daemon.Log(); !strings.Contains(log, `"level":"error"`) {
+		t.Errorf("the log tells of no trouble:\n%s", log)
 	}
 	if got := metric(t, s.daemon, "ratelimitd_store_up"); got != 1 {
 		t.Errorf("the store is back and ratelimitd_store_up is %v", got)

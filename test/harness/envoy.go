@@ -30,16 +30,21 @@ type EnvoyProxy struct {
 // Replacements are texts of a configuration and what to write in their place. Each must occur in it.
 type Replacements map[string]string
 
-// Between returns the replacements that put an Envoy between its clients and an upstream, asking the ratelimitd at
-// grpcAddr; both are "127.0.0.1:port". Envoy waits for its answer as long as tests do, since a busy machine must not
-// make it pass a request unasked.
-func Between(t TB, upstream, grpcAddr string) Replacements {
+// Ports returns the replacements that put an Envoy between its clients and an upstream, asking the ratelimitd at
+// grpcAddr; both are "127.0.0.1:port".
+func Ports(t TB, upstream, grpcAddr string) Replacements {
 	t.Helper()
 	return Replacements{
 		envoyUpstream:   "port_value: " + portOf(t, upstream),
 		envoyRatelimitd: "port_value: " + portOf(t, grpcAddr),
-		envoyTimeout:    "timeout: 30s",
 	}
+}
+
+// Between is Ports with an Envoy that waits for an answer as long as tests do: a busy machine must not make it pass a
+// request unasked.
+func Between(t TB, upstream, grpcAddr string) Replacements {
+	t.Helper()
+	return Ports(t, upstream, grpcAddr).With(envoyTimeout, "timeout: 30s")
 }
 
 // With returns the replacements with one more.
