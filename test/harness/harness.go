@@ -43,16 +43,20 @@ func waitFor(condition func(ctx context.Context) error, stop <-chan struct{}) er
 	defer cancel()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	var last error
 	for {
 		err := condition(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err // what the end of the wait itself causes says less than what came before
+		}
 		select {
 		case <-stop:
-			return err
+			return last
 		case <-ctx.Done():
-			return err
+			return last
 		case <-tick.C:
 		}
 	}
