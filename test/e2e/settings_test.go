@@ -67,7 +67,6 @@ func TestWrongSettingStopsTheStart(t *testing.T) {
 	for _, c := range []struct{ name, value string }{
 		{"RATELIMITD_POLICY", missing},
 		{"RATELIMITD_STORE", "floppy"},
-		{"RATELIMITD_STORE", "redis"}, // without any address
 		{"RATELIMITD_GRPC_ADDR", "nonsense"},
 		{"RATELIMITD_HTTP_ADDR", "127.0.0.1:99999"},
 		{"RATELIMITD_DECISION_TIMEOUT", "soon"},
@@ -115,6 +114,15 @@ func flagOf(name string) string {
 		return name
 	}
 	return "--" + strings.ToLower(strings.ReplaceAll(flag, "_", "-"))
+}
+
+// TestRedisWithoutAddressStopsTheStart asks for a Redis and does not say where: the message names what to set.
+func TestRedisWithoutAddressStopsTheStart(t *testing.T) {
+	t.Parallel()
+	out := harness.RunDaemon(t, harness.Env{"RATELIMITD_STORE": "redis"}, "serve")
+	if out.Code == 0 || !strings.Contains(out.Text, "REDIS_URL") {
+		t.Errorf("it ends with %d and says %s; want an error that names REDIS_URL", out.Code, out.Text)
+	}
 }
 
 // TestSecretsStayOutOfMessages starts a daemon with a broken address that holds a password.
