@@ -151,7 +151,7 @@ func (c *classic) measure(ctx context.Context, depth, conns int, length time.Dur
 // drive sends pipelines until the end and returns the number of decisions.
 func (c *classic) drive(ctx context.Context, depth, conns int, end time.Time) (int64, error) {
 	client := newRedisClient(c.redis.addr, conns)
-	defer client.Close() //nolint:errcheck // nothing is in flight
+	defer client.Close() // nothing is in flight
 
 	var (
 		decisions atomic.Int64
@@ -191,7 +191,12 @@ func (c *classic) pipeline(ctx context.Context, client *redis.Client, depth int,
 	}
 
 	for _, reply := range replies {
-		answer, err := reply.(*redis.Cmd).Int64Slice()
+		cmd, ok := reply.(*redis.Cmd)
+		if !ok {
+			return fmt.Errorf("ask the classic: a %T came back", reply)
+		}
+
+		answer, err := cmd.Int64Slice()
 		if err != nil {
 			return fmt.Errorf("ask the classic: %w", err)
 		}

@@ -42,7 +42,7 @@ func describeMachine(ctx context.Context) machine {
 	}
 
 	if text, err := exec.CommandContext(ctx, "redis-server", "--version").Output(); err == nil {
-		for _, word := range strings.Fields(string(text)) {
+		for word := range strings.FieldsSeq(string(text)) {
 			if version, ok := strings.CutPrefix(word, "v="); ok {
 				m.Redis = version
 			}

@@ -23,7 +23,7 @@ func scrape(ctx context.Context, addr string) (counters, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for its metrics: %w", addr, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read to its end
+	defer resp.Body.Close() // it was read to its end
 
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("ask %s for its metrics: %s", addr, resp.Status)

@@ -18,7 +18,7 @@ func (g *generator) openLoop(length time.Duration) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer tick.Close() //nolint:errcheck // a timer has nothing to lose
+	defer tick.Close() // a timer has nothing to lose
 
 	due := make(chan time.Time, g.job.Rate) // one second of calls may wait for a caller
 	failed := make(chan error, 1)

@@ -60,15 +60,15 @@ func prefillOurs(ctx context.Context, server *redisServer, users int) (int64, er
 // admitDay admits one user's hits of the last day.
 func admitDay(ctx context.Context, server *redisServer, user int) error {
 	begun := time.Now()
-	now := begun
+	now := begun.UnixMicro()
 
 	opt := storeredis.Options{Addrs: []string{server.addr}}
 
-	s, err := storeredis.New(opt.WithClock(func() int64 { return now.UnixMicro() }))
+	s, err := storeredis.New(opt.WithClock(func() int64 { return now }))
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
-	defer s.Close() //nolint:errcheck // nothing is in flight
+	defer s.Close() // nothing is in flight
 
 	check := store.Check{Subject: store.Subject{Kind: "user", ID: userName(user)}, Unit: store.Requests, Amount: 1}
 	for _, w := range userWindows {
@@ -78,7 +78,7 @@ func admitDay(ctx context.Context, server *redisServer, user int) error {
 	var ans store.Answer
 
 	for hit := hitsOfDay - 1; hit >= 0; hit-- {
-		now = begun.Add(-ageOf(user, hit))
+		now = begun.Add(-ageOf(user, hit)).UnixMicro()
 
 		switch err := s.Admit(ctx, &store.Request{Checks: []store.Check{check}}, &ans); {
 		case err != nil:

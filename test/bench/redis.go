@@ -97,7 +97,6 @@ func parseInfo(text string) map[string]string {
 func callsOf(stat string) int64 {
 	first, _, _ := strings.Cut(stat, ",")
 	calls, err := strconv.ParseInt(strings.TrimPrefix(first, "calls="), 10, 64)
-
 	if err != nil {
 		return 0
 	}

@@ -46,7 +46,8 @@ func (r *report) print(out io.Writer) error {
 		"ratio\nwould be if the machine had nothing else to do and no core ever waited")
 	fmt.Fprintln(out, "us: CPU time per call; depth: decisions per pipeline; local: answered from local memory; "+
 		"others: the machine's time spent elsewhere")
-	fmt.Fprintln(table, "load\tserver\tcalls/s\tp50\tp99\tp99.9\tratio\tby CPU\tserver us\tload us\tRedis us\tdepth\tper script\tlocal\tfail-open\tothers\t")
+	fmt.Fprintln(table, "load\tserver\tcalls/s\tp50\tp99\tp99.9\tratio\tby CPU\tserver us\tload us\tRedis us\t"+
+		"depth\tper script\tlocal\tfail-open\tothers\t")
 
 	for _, l := range r.legs() {
 		for _, name := range []string{ceilingName, redisName, memoryName, redisDeniedName, memoryDeniedName} {
@@ -158,6 +159,11 @@ func (r *report) printFaults(out io.Writer) {
 		}
 	}
 
+	if busy := r.disturbed(); busy > 0 {
+		fmt.Fprintf(out, "\nDISTURBED: in %d of %d runs others took more than %.0f%% of the machine: compare by CPU, and do not "+
+			"record these figures\n", busy, len(r.Runs), 100*bearable)
+	}
+
 	var p50, p99 []float64
 
 	for _, run := range r.Runs {
@@ -171,6 +177,23 @@ func (r *report) printFaults(out io.Writer) {
 		fmt.Fprintf(out, "\nThe open loop started calls late by (contained in their latency): p50 %v us, p99 %v us\n",
 			spreadOf(p50), spreadOf(p99))
 	}
+}
+
+// bearable is the share of the machine that may go to others in a run whose figures are worth recording.
+const bearable = 0.10
+
+// disturbed counts the closed-loop runs that had too little of the machine. In an open loop the kernel's own work for
+// waking processes shows as that of others.
+func (r *report) disturbed() int {
+	count := 0
+
+	for _, run := range r.Runs {
+		if run.Leg.Rate == 0 && run.Others > bearable {
+			count++
+		}
+	}
+
+	return count
 }
 
 // printTargets writes one line per target.
