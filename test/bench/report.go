@@ -202,6 +202,11 @@ func (r *report) printTargets(out io.Writer) error {
 
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 
+	doubt := ""
+	if r.disturbed() > 0 {
+		doubt = " (disturbed)"
+	}
+
 	for _, t := range r.Targets {
 		sign, verdict := ">=", "missed"
 		if t.AtMost {
@@ -212,7 +217,7 @@ func (r *report) printTargets(out io.Writer) error {
 			verdict = "reached"
 		}
 
-		fmt.Fprintf(table, "%s\t%v\t%s %.2f\t%s\n", t.Name, t.Figure, sign, t.Bound, verdict)
+		fmt.Fprintf(table, "%s\t%v\t%s %.2f\t%s%s\n", t.Name, t.Figure, sign, t.Bound, verdict, doubt)
 	}
 
 	if err := table.Flush(); err != nil {
