@@ -73,7 +73,9 @@ func TestCheckConfig(t *testing.T) {
 	}{
 		{"a good policy", nil, "production", true, []string{"production: ok", "domain assistant", "user", "10/minute", "5 USD/day", "100 concurrent"}},
 		{
-			"a limit of the environment", map[string]string{"RATE_LIMIT_PER_MINUTE": "77"}, "production", true,
+			"a limit of the environment",
+			map[string]string{"RATE_LIMIT_PER_MINUTE": "77"},
+			"production", true,
 			[]string{"77/minute"},
 		},
 		{"a bad policy", nil, bad, false, []string{bad + ":4: plans.p.limits", "ten/minute", "refused"}},

@@ -48,8 +48,8 @@ func describe(s *app.Setting) string {
 	if s.Default != "" {
 		text += "; default " + s.Default
 	}
-	for _, alias := range s.Aliases {
-		text += "; also " + alias
+	if len(s.Aliases) > 0 {
+		text += "; also " + strings.Join(s.Aliases, ", ")
 	}
 	if s.Flag != "" {
 		text += " (--" + s.Flag + ")"

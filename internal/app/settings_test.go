@@ -31,8 +31,6 @@ func read(t *testing.T, e env, args ...string) (Options, error) {
 	return ReadSettings(flags, e.lookup)
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func TestWithoutAnySettingTheDefaultsHold(t *testing.T) {
 	got, err := read(t, nil)
 	if err != nil {
@@ -51,24 +49,40 @@ func TestEachSettingHasItsPlace(t *testing.T) {
 		want func(*Options)
 	}{
 		{"policy", env{"RATELIMITD_POLICY": "testing"}, nil, func(o *Options) { o.Policy = "testing" }},
-		{"a flag wins over its variable", env{"RATELIMITD_POLICY": "testing"}, []string{"--policy", "/p.yaml"},
-			func(o *Options) { o.Policy = "/p.yaml" }},
+		{
+			"a flag wins over its variable",
+			env{"RATELIMITD_POLICY": "testing"},
+			[]string{"--policy", "/p.yaml"},
+			func(o *Options) { o.Policy = "/p.yaml" },
+		},
 		{"an empty variable is unset", env{"RATELIMITD_POLICY": "", "REDIS_HOST": ""}, nil, func(*Options) {}},
-		{"gRPC at several addresses", env{"RATELIMITD_GRPC_ADDR": "127.0.0.1:1, unix:/run/x.sock"}, nil,
-			func(o *Options) { o.GRPCAddrs = []string{"127.0.0.1:1", "unix:/run/x.sock"} }},
+		{
+			"gRPC at several addresses",
+			env{"RATELIMITD_GRPC_ADDR": "127.0.0.1:1, unix:/run/x.sock"},
+			nil,
+			func(o *Options) { o.GRPCAddrs = []string{"127.0.0.1:1", "unix:/run/x.sock"} },
+		},
 		{"HTTP", nil, []string{"--http-addr=:9090"}, func(o *Options) { o.HTTPAddr = ":9090" }},
 		{"administration", env{"RATELIMITD_ADMIN_ADDR": "unix:/a"}, nil, func(o *Options) { o.AdminAddr = "unix:/a" }},
 		{"administration off by its flag", env{"RATELIMITD_ADMIN_ADDR": "unix:/a"}, []string{"--admin-addr="}, func(*Options) {}},
-		{"decision timeout", env{"RATELIMITD_DECISION_TIMEOUT": "25ms"}, nil,
-			func(o *Options) { o.DecisionTimeout = 25 * time.Millisecond }},
+		{
+			"decision timeout",
+			env{"RATELIMITD_DECISION_TIMEOUT": "25ms"},
+			nil,
+			func(o *Options) { o.DecisionTimeout = 25 * time.Millisecond },
+		},
 		{"shutdown timeout", nil, []string{"--shutdown-timeout", "3s"}, func(o *Options) { o.ShutdownTimeout = 3 * time.Second }},
 		{"memory limit", env{"RATELIMITD_MEMORY_LIMIT": "2GiB"}, nil, func(o *Options) { o.MemoryLimit = 2 << 30 }},
 		{"memory limit in bytes", env{"RATELIMITD_MEMORY_LIMIT": "1048576"}, nil, func(o *Options) { o.MemoryLimit = 1 << 20 }},
 		{"memory limit in powers of ten", nil, []string{"--memory-limit=5 MB"}, func(o *Options) { o.MemoryLimit = 5_000_000 }},
 		{"IETF headers by flag", nil, []string{"--ietf-headers"}, func(o *Options) { o.IETFHeaders = true }},
 		{"IETF headers by variable", env{"RATELIMITD_IETF_HEADERS": "1"}, nil, func(o *Options) { o.IETFHeaders = true }},
-		{"log", env{"RATELIMITD_LOG_LEVEL": "WARN", "RATELIMITD_LOG_FORMAT": "console"}, nil,
-			func(o *Options) { o.LogLevel, o.LogFormat = "warn", "console" }},
+		{
+			"log",
+			env{"RATELIMITD_LOG_LEVEL": "WARN", "RATELIMITD_LOG_FORMAT": "console"},
+			nil,
+			func(o *Options) { o.LogLevel, o.LogFormat = "warn", "console" },
+		},
 		{"switched off", env{"RATE_LIMITING_ENABLED": "False"}, nil, func(o *Options) { o.Disabled = true }},
 		{"switched on", env{"RATE_LIMITING_ENABLED": "yes"}, nil, func(*Options) {}},
 		{
@@ -80,9 +94,9 @@ func TestEachSettingHasItsPlace(t *testing.T) {
 			},
 			nil, func(o *Options) {
 				o.Adjust = policy.Adjustments{
-					PerMinute: ptr(int64(20)), PerHour: ptr(int64(200)), PerDay: ptr(int64(0)),
-					GlobalConcurrent: ptr(int64(50)), GlobalHourly: ptr(int64(2000)),
-					UserDailyCost: ptr(int64(5_500_000_000)), GlobalDailyCost: ptr(int64(100_000_000_000)),
+					PerMinute: new(int64(20)), PerHour: new(int64(200)), PerDay: new(int64(0)),
+					GlobalConcurrent: new(int64(50)), GlobalHourly: new(int64(2000)),
+					UserDailyCost: new(int64(5_500_000_000)), GlobalDailyCost: new(int64(100_000_000_000)),
 				}
 			},
 		},
@@ -121,15 +135,24 @@ func TestWhereRedisIs(t *testing.T) {
 		{"several addresses of a Cluster", env{"REDIS_ADDRS": "a:1,b", "REDIS_CLUSTER": "true"}, at{addr: "a:1,b:6379"}},
 		{"Sentinels", env{"REDIS_ADDRS": "a,b:2", "REDIS_SENTINEL_MASTER": "m"}, at{addr: "a:26379,b:2"}},
 		{"a URL", env{"REDIS_URL": "redis://r"}, at{addr: "r:6379"}},
-		{"a URL with everything", env{"REDIS_URL": "rediss://u:p%40ss@r:7000/3"},
-			at{addr: "r:7000", user: "u", password: "p@ss", db: 3, tls: true}},
-		{"a URL beside the same login", env{"REDIS_URL": "redis://u:p@r/1", "REDIS_USERNAME": "u", "REDIS_PASSWORD": "p", "REDIS_DB": "1"},
-			at{addr: "r:6379", user: "u", password: "p", db: 1}},
+		{
+			"a URL with everything",
+			env{"REDIS_URL": "rediss://u:p%40ss@r:7000/3"},
+			at{addr: "r:7000", user: "u", password: "p@ss", db: 3, tls: true},
+		},
+		{
+			"a URL beside the same login",
+			env{"REDIS_URL": "redis://u:p@r/1", "REDIS_USERNAME": "u", "REDIS_PASSWORD": "p", "REDIS_DB": "1"},
+			at{addr: "r:6379", user: "u", password: "p", db: 1},
+		},
 		{"a URL and the password apart", env{"REDIS_URL": "redis://r", "REDIS_PASSWORD": "p"}, at{addr: "r:6379", password: "p"}},
 		{"a socket", env{"REDIS_URL": "unix:///run/redis.sock?db=4"}, at{network: "unix", addr: "/run/redis.sock", db: 4}},
 		{"a socket among the addresses", env{"REDIS_ADDRS": "unix:/run/redis.sock"}, at{network: "unix", addr: "/run/redis.sock"}},
-		{"TLS without a URL", env{"REDIS_HOST": "r", "REDIS_TLS_ENABLED": "true", "REDIS_TLS_SERVER_NAME": "x"},
-			at{addr: "r:6379", tls: true}},
+		{
+			"TLS without a URL",
+			env{"REDIS_HOST": "r", "REDIS_TLS_ENABLED": "true", "REDIS_TLS_SERVER_NAME": "x"},
+			at{addr: "r:6379", tls: true},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			opt, err := read(t, tc.env)
@@ -202,24 +225,48 @@ func TestAWrongSettingIsNamedWithWhatToWrite(t *testing.T) {
 		{"URL with a parameter", env{"REDIS_URL": "redis://r?pool_size=3"}, nil, []string{"REDIS_URL", "pool_size"}},
 		{"URL with a word as database", env{"REDIS_URL": "redis://r/main"}, nil, []string{"REDIS_URL", `"main"`}},
 		{"two databases", env{"REDIS_URL": "redis://r/1", "REDIS_DB": "2"}, nil, []string{"REDIS_URL and REDIS_DB", "1 and 2"}},
-		{"Cluster and Sentinel", env{"REDIS_HOST": "r", "REDIS_CLUSTER": "true", "REDIS_SENTINEL_MASTER": "m"}, nil,
-			[]string{"REDIS_CLUSTER and REDIS_SENTINEL_MASTER"}},
+		{
+			"Cluster and Sentinel",
+			env{"REDIS_HOST": "r", "REDIS_CLUSTER": "true", "REDIS_SENTINEL_MASTER": "m"},
+			nil,
+			[]string{"REDIS_CLUSTER and REDIS_SENTINEL_MASTER"},
+		},
 		{"a Cluster's database", env{"REDIS_HOST": "r", "REDIS_CLUSTER": "true", "REDIS_DB": "1"}, nil, []string{"REDIS_DB 1"}},
 		{"several single servers", env{"REDIS_ADDRS": "a,b"}, nil, []string{"REDIS_CLUSTER=true", "REDIS_SENTINEL_MASTER"}},
 		{"a socket of a Cluster", env{"REDIS_URL": "unix:///s", "REDIS_CLUSTER": "true"}, nil, []string{"socket"}},
 		{"a socket among others", env{"REDIS_ADDRS": "unix:/s,a", "REDIS_CLUSTER": "true"}, nil, []string{"REDIS_ADDRS", "alone"}},
-		{"password and its file", env{"REDIS_HOST": "r", "REDIS_PASSWORD": "p", "REDIS_PASSWORD_FILE": "/f"}, nil,
-			[]string{"REDIS_PASSWORD and REDIS_PASSWORD_FILE"}},
+		{
+			"password and its file",
+			env{"REDIS_HOST": "r", "REDIS_PASSWORD": "p", "REDIS_PASSWORD_FILE": "/f"},
+			nil,
+			[]string{"REDIS_PASSWORD and REDIS_PASSWORD_FILE"},
+		},
 		{"TLS on and off", env{"REDIS_URL": "rediss://r", "REDIS_TLS_ENABLED": "false"}, nil, []string{"rediss://", "REDIS_TLS_ENABLED"}},
-		{"certificates without TLS", env{"REDIS_HOST": "r", "REDIS_TLS_CA_FILE": "/ca"}, nil,
-			[]string{"REDIS_TLS_CA_FILE", "REDIS_TLS_ENABLED=true"}},
+		{
+			"certificates without TLS",
+			env{"REDIS_HOST": "r", "REDIS_TLS_CA_FILE": "/ca"},
+			nil,
+			[]string{"REDIS_TLS_CA_FILE", "REDIS_TLS_ENABLED=true"},
+		},
 		{"a missing authority", env{"REDIS_URL": "rediss://r", "REDIS_TLS_CA_FILE": "/nope"}, nil, []string{"REDIS_TLS_CA_FILE", "/nope"}},
-		{"an authority that is none", env{"REDIS_URL": "rediss://r", "REDIS_TLS_CA_FILE": notPEM}, nil,
-			[]string{"REDIS_TLS_CA_FILE", "PEM"}},
-		{"half a certificate", env{"REDIS_URL": "rediss://r", "REDIS_TLS_CERT_FILE": "/c"}, nil,
-			[]string{"REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE"}},
-		{"a certificate that is none", env{"REDIS_URL": "rediss://r", "REDIS_TLS_CERT_FILE": notPEM, "REDIS_TLS_KEY_FILE": notPEM}, nil,
-			[]string{"REDIS_TLS_CERT_FILE"}},
+		{
+			"an authority that is none",
+			env{"REDIS_URL": "rediss://r", "REDIS_TLS_CA_FILE": notPEM},
+			nil,
+			[]string{"REDIS_TLS_CA_FILE", "PEM"},
+		},
+		{
+			"half a certificate",
+			env{"REDIS_URL": "rediss://r", "REDIS_TLS_CERT_FILE": "/c"},
+			nil,
+			[]string{"REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE"},
+		},
+		{
+			"a certificate that is none",
+			env{"REDIS_URL": "rediss://r", "REDIS_TLS_CERT_FILE": notPEM, "REDIS_TLS_KEY_FILE": notPEM},
+			nil,
+			[]string{"REDIS_TLS_CERT_FILE"},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := read(t, tc.env, tc.args...)

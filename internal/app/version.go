@@ -3,7 +3,7 @@ package app
 import "github.com/ratelimitd/ratelimitd/internal/telemetry"
 
 // version is set by the linker in a release; empty otherwise.
-var version string //nolint:gochecknoglobals // the linker can set nothing else
+var version string
 
 // Build names what is running.
 func Build() telemetry.Build {

@@ -11,10 +11,10 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
-// badRequest says what is wrong with a request and what to send instead.
-type badRequest string
+// requestError says what is wrong with a request and what to send instead.
+type requestError string
 
-func (e badRequest) Error() string { return string(e) }
+func (e requestError) Error() string { return string(e) }
 
 // errNoOverride says that a subject has no override of its own.
 var errNoOverride = errors.New("the subject has no override: the policy chooses its limits")
@@ -25,7 +25,7 @@ func translate(err error) error {
 }
 
 func codeOf(err error) codes.Code {
-	var bad badRequest
+	var bad requestError
 	switch {
 	case errors.As(err, &bad), errors.Is(err, engine.ErrBadCall):
 		return codes.InvalidArgument

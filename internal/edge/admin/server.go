@@ -128,15 +128,15 @@ func readSubject(s *adminv1.Subject) (store.Subject, error) {
 	kind, id := s.GetKind(), s.GetId()
 	switch {
 	case kind == "":
-		return store.Subject{}, badRequest("subject.kind is empty: name a subject of the policy, or global")
+		return store.Subject{}, requestError("subject.kind is empty: name a subject of the policy, or global")
 	case len(kind) > maxKind:
-		return store.Subject{}, badRequest(fmt.Sprintf("subject.kind is longer than %d bytes", maxKind))
+		return store.Subject{}, requestError(fmt.Sprintf("subject.kind is longer than %d bytes", maxKind))
 	case len(id) > maxID:
-		return store.Subject{}, badRequest(fmt.Sprintf("subject.id is longer than %d bytes", maxID))
+		return store.Subject{}, requestError(fmt.Sprintf("subject.id is longer than %d bytes", maxID))
 	case kind == policy.GlobalTier && id != "":
-		return store.Subject{}, badRequest("subject.id is set, but there is only one global subject: leave it empty")
+		return store.Subject{}, requestError("subject.id is set, but there is only one global subject: leave it empty")
 	case kind != policy.GlobalTier && id == "":
-		return store.Subject{}, badRequest("subject.id is empty: name whose override or hits are meant")
+		return store.Subject{}, requestError("subject.id is empty: name whose override or hits are meant")
 	default:
 		return store.Subject{Kind: kind, ID: id}, nil
 	}
@@ -148,21 +148,21 @@ func readOverride(req *adminv1.SetOverrideRequest) (string, error) {
 	switch set := req.GetOverride().(type) {
 	case *adminv1.SetOverrideRequest_Plan:
 		if set.Plan == "" || len(set.Plan) > maxPlan {
-			return "", badRequest(fmt.Sprintf("plan has %d bytes: name a plan of the policy, of 1 to %d bytes", len(set.Plan), maxPlan))
+			return "", requestError(fmt.Sprintf("plan has %d bytes: name a plan of the policy, of 1 to %d bytes", len(set.Plan), maxPlan))
 		}
 		o.Plan = set.Plan
 	case *adminv1.SetOverrideRequest_Limits:
 		o.Limits = set.Limits.GetLimits()
 		if n := len(o.Limits); n == 0 || n > maxLimits {
-			return "", badRequest(fmt.Sprintf("limits has %d limits: write 1 to %d, as 10/minute", n, maxLimits))
+			return "", requestError(fmt.Sprintf("limits has %d limits: write 1 to %d, as 10/minute", n, maxLimits))
 		}
 		for i, text := range o.Limits {
 			if len(text) > maxLimitText {
-				return "", badRequest(fmt.Sprintf("limits[%d] is longer than %d bytes", i, maxLimitText))
+				return "", requestError(fmt.Sprintf("limits[%d] is longer than %d bytes", i, maxLimitText))
 			}
 		}
 	default:
-		return "", badRequest("neither plan nor limits is set: set one of them, or call DeleteOverride")
+		return "", requestError("neither plan nor limits is set: set one of them, or call DeleteOverride")
 	}
 	value, err := json.Marshal(o)
 	if err != nil {

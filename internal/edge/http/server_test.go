@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -52,9 +53,7 @@ func get(t *testing.T, opt Options, method, target string, header http.Header) *
 		opt.Ready = func() bool { return true }
 	}
 	req := httptest.NewRequestWithContext(t.Context(), method, target, nil)
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	rec := httptest.NewRecorder()
 	NewHandler(opt).ServeHTTP(rec, req)
 	return rec

@@ -23,7 +23,7 @@ func protocolAmount(u store.Unit, amount int64) int64 {
 
 // clamp32 fits n into 32 bits, saturating at both ends.
 func clamp32(n int64) uint32 {
-	return uint32(min(max(n, 0), math.MaxUint32)) //nolint:gosec // bounded by the line itself
+	return uint32(min(max(n, 0), math.MaxUint32))
 }
 
 // ceilSeconds is d in whole seconds, rounded up; 0 for nothing and less.

@@ -11,10 +11,10 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/engine"
 )
 
-// badRequest says what is wrong with a request and what to send instead.
-type badRequest string
+// requestError says what is wrong with a request and what to send instead.
+type requestError string
 
-func (e badRequest) Error() string { return string(e) }
+func (e requestError) Error() string { return string(e) }
 
 // countError says that a decision does not fit its call. It is a defect of the decider.
 type countError struct{ got, want int }
@@ -26,7 +26,7 @@ func (e countError) Error() string {
 // translate turns an error into what the caller is told. A store that cannot be asked never comes this way: the engine
 // answers in its place.
 func (s *Server) translate(err error) error {
-	var bad badRequest
+	var bad requestError
 	switch {
 	case errors.As(err, &bad), errors.Is(err, engine.ErrBadCall):
 		s.badCalls.Inc()

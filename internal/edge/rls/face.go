@@ -57,6 +57,8 @@ func (f *face) metadata(m engine.Mode) encoded {
 		return f.stored
 	case engine.Local:
 		return f.local
+	case engine.FailedOpen, engine.FailedShut, engine.Unmatched, engine.Disabled:
+		fallthrough // none of these comes with a limit
 	default:
 		return metadata(f.tier, f.limit.Name, m)
 	}

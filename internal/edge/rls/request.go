@@ -27,23 +27,23 @@ const (
 // hold the multiplier, which is a request's value.
 const ownLimitName = "descriptor"
 
-// readCall reads a request into call, reusing its memory. It errs with a badRequest.
+// readCall reads a request into call, reusing its memory. It errs with a requestError.
 func readCall(req *ratelimitv3.RateLimitRequest, call *policy.Call) error {
 	if req.GetDomain() == "" {
-		return badRequest("domain is empty: set the domain of Envoy's rate limit filter")
+		return requestError("domain is empty: set the domain of Envoy's rate limit filter")
 	}
 	descriptors := req.GetDescriptors()
 	switch n := len(descriptors); {
 	case n == 0:
-		return badRequest("there are no descriptors: send at least one")
+		return requestError("there are no descriptors: send at least one")
 	case n > MaxDescriptors:
-		return badRequest(fmt.Sprintf("%d descriptors are more than the %d that one call may have", n, MaxDescriptors))
+		return requestError(fmt.Sprintf("%d descriptors are more than the %d that one call may have", n, MaxDescriptors))
 	}
 	call.Domain = req.GetDomain()
 	call.Descriptors = slices.Grow(call.Descriptors[:0], len(descriptors))[:len(descriptors)]
 	for i, d := range descriptors {
 		if err := readDescriptor(d, req.GetHitsAddend(), &call.Descriptors[i]); err != nil {
-			return badRequest(fmt.Sprintf("descriptors[%d]: %s", i, err.Error()))
+			return requestError(fmt.Sprintf("descriptors[%d]: %s", i, err.Error()))
 		}
 	}
 	return nil
@@ -53,7 +53,7 @@ func readCall(req *ratelimitv3.RateLimitRequest, call *policy.Call) error {
 func readDescriptor(d *ratelimit.RateLimitDescriptor, callHits uint32, to *policy.Descriptor) error {
 	entries := d.GetEntries()
 	if n := len(entries); n > MaxEntries {
-		return badRequest(fmt.Sprintf("%d entries are more than the %d that one descriptor may have", n, MaxEntries))
+		return requestError(fmt.Sprintf("%d entries are more than the %d that one descriptor may have", n, MaxEntries))
 	}
 	to.Entries = to.Entries[:0]
 	for _, e := range entries {
@@ -78,9 +78,9 @@ func readDescriptor(d *ratelimit.RateLimitDescriptor, callHits uint32, to *polic
 func hits(d *ratelimit.RateLimitDescriptor, callHits uint32) (int64, error) {
 	if own := d.GetHitsAddend(); own != nil {
 		if own.GetValue() > MaxHits {
-			return 0, badRequest(fmt.Sprintf("hits_addend %d is more than %d", own.GetValue(), uint64(MaxHits)))
+			return 0, requestError(fmt.Sprintf("hits_addend %d is more than %d", own.GetValue(), uint64(MaxHits)))
 		}
-		return int64(own.GetValue()), nil //nolint:gosec // bounded by MaxHits
+		return int64(own.GetValue()), nil
 	}
 	return max(int64(callHits), 1), nil
 }
@@ -97,7 +97,7 @@ func ownLimit(o *ratelimit.RateLimitDescriptor_RateLimitOverride) (*policy.Limit
 	if m := o.GetUnitMultiplier(); m != nil && m.GetValue() != 1 {
 		longest := uint64(store.MaxPeriod / period)
 		if n := uint64(m.GetValue()); n == 0 || n > longest {
-			return nil, badRequest(fmt.Sprintf("limit.unit_multiplier %d of unit %s is not between 1 and %d", n, name, longest))
+			return nil, requestError(fmt.Sprintf("limit.unit_multiplier %d of unit %s is not between 1 and %d", n, name, longest))
 		}
 		name, period = ownLimitName, period*time.Duration(m.GetValue())
 	}

@@ -56,7 +56,7 @@ func (s *Server) writeStatus(
 	to.CurrentLimit = s.faces.of(from.Tier, from.Limit).current
 	to.LimitRemaining = clamp32(protocolAmount(from.Limit.Unit, from.Remaining))
 	reset.Seconds = int64(from.Reset / time.Second)
-	reset.Nanos = int32(from.Reset % time.Second) //nolint:gosec // less than a second in nanoseconds
+	reset.Nanos = int32(from.Reset % time.Second)
 	to.DurationUntilReset = reset
 }
 

@@ -99,7 +99,7 @@ func (s *Server) answer(
 		return nil, err
 	}
 	if err := s.decider.Decide(ctx, &w.call, &w.dec); err != nil {
-		return nil, err //nolint:wrapcheck // translate turns it into the caller's error; it adds nothing of its own
+		return nil, err
 	}
 	if got, want := len(w.dec.Statuses), len(w.call.Descriptors); got != want {
 		return nil, countError{got: got, want: want}
