@@ -51,6 +51,15 @@ func TestHelpNamesEveryVariableAndFlag(t *testing.T) {
 	}
 }
 
+func TestAnUnknownCommandIsNamed(t *testing.T) {
+	if _, err := run(t, nil, "frobnicate"); err == nil || !strings.Contains(err.Error(), "frobnicate") {
+		t.Errorf("an unknown command ends with %v, want its name", err)
+	}
+	if out, err := run(t, nil); err != nil || !strings.Contains(out, "check-config") {
+		t.Errorf("no command prints %q, %v; want the help", out, err)
+	}
+}
+
 func TestVersion(t *testing.T) {
 	out, err := run(t, nil, "version")
 	if err != nil || !strings.HasPrefix(out, "ratelimitd ") || !strings.Contains(out, "go1.") {

@@ -21,6 +21,7 @@ func newRoot(lookup lookupEnv) *cobra.Command {
 			"whole may still spend it. Envoy asks it over gRPC, by envoy.service.ratelimit.v3. Its state lives in\n" +
 			"Redis, or by default in the process itself.",
 		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -15,7 +15,7 @@ func (a *App) loadPolicy() error {
 	source, err := policy.NewSource(a.opt.Policy, a.opt.Adjust, a.reloaded)
 	if err != nil {
 		a.metrics.PolicyRejected()
-		return fmt.Errorf("policy %s: %w", a.opt.Policy, err)
+		return fmt.Errorf("--policy (RATELIMITD_POLICY) %s:\n%w", a.opt.Policy, err)
 	}
 	a.policy = source
 	a.metrics.PolicyLoaded(source.Current().Hash(), time.Now())

@@ -92,7 +92,7 @@ func redisSettings() []Setting {
 		{
 			Env: "REDIS_PASSWORD_FILE", Values: "a path",
 			Help: "A file with the password, read again for each new connection.",
-			read: func(r *reading, v string) error { r.opt.Redis.PasswordFile = v; return nil },
+			read: func(r *reading, v string) error { r.opt.Redis.PasswordFile = v; return readable(v) },
 		},
 		{
 			Env: "REDIS_SENTINEL_MASTER", Values: "a name", Help: "The master that the Sentinels at the addresses watch.",
@@ -138,6 +138,18 @@ func tlsSettings() []Setting {
 			read: func(r *reading, v string) error { return readBool(v, &r.redis.tls.insecure) },
 		},
 	}
+}
+
+// readable errs when a file cannot be read now: what is read later must not be found missing only then.
+func readable(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("cannot be read: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("cannot be closed: %w", err)
+	}
+	return nil
 }
 
 func (r *reading) readStore(text string) error {

@@ -175,12 +175,16 @@ func TestWhereRedisIs(t *testing.T) {
 }
 
 func TestConnectionsByEitherSpelling(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("p"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"REDIS_MAX_CONNECTIONS", "REDIS_MAX_connections"} {
-		opt, err := read(t, env{"REDIS_HOST": "r", name: "50", "REDIS_PASSWORD_FILE": "/secret"})
+		opt, err := read(t, env{"REDIS_HOST": "r", name: "50", "REDIS_PASSWORD_FILE": secret})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if opt.Redis.PoolSize != 50 || opt.Redis.PasswordFile != "/secret" {
+		if opt.Redis.PoolSize != 50 || opt.Redis.PasswordFile != secret {
 			t.Errorf("%s=50 gives %d connections, password file %q", name, opt.Redis.PoolSize, opt.Redis.PasswordFile)
 		}
 	}
@@ -237,9 +241,15 @@ func TestAWrongSettingIsNamedWithWhatToWrite(t *testing.T) {
 		{"a socket among others", env{"REDIS_ADDRS": "unix:/s,a", "REDIS_CLUSTER": "true"}, nil, []string{"REDIS_ADDRS", "alone"}},
 		{
 			"password and its file",
-			env{"REDIS_HOST": "r", "REDIS_PASSWORD": "p", "REDIS_PASSWORD_FILE": "/f"},
+			env{"REDIS_HOST": "r", "REDIS_PASSWORD": "p", "REDIS_PASSWORD_FILE": notPEM},
 			nil,
 			[]string{"REDIS_PASSWORD and REDIS_PASSWORD_FILE"},
+		},
+		{
+			"a password file that is missing",
+			env{"REDIS_HOST": "r", "REDIS_PASSWORD_FILE": "/nope"},
+			nil,
+			[]string{"REDIS_PASSWORD_FILE", "/nope"},
 		},
 		{"TLS on and off", env{"REDIS_URL": "rediss://r", "REDIS_TLS_ENABLED": "false"}, nil, []string{"rediss://", "REDIS_TLS_ENABLED"}},
 		{
