@@ -1,95 +1,111 @@
 -- Decides many requests in one step, each by itself and in order.
 --
--- KEYS: the logs. ARGV[1]: the specs, one after another. ARGV[2..]: a request each: '>BB' flags and number of checks, then
--- the checks. Returns one answer per request: '>B' verdict, '>I7' clock, then each check's states.
+-- KEYS: the logs. ARGV[1]: the specs. ARGV[2]: the requests, one after another. Returns one answer per request: '>B' verdict,
+-- '>I7' clock, then each check's states.
 
 local DRY = 1 -- flag: answer only, take nothing
 
 local clock = read_clock()
 local specs = parse_specs(ARGV[1])
+local requests = ARGV[2]
 local logs, dirty = {}, {}
-local values, of, at = {}, {}, {} -- scratch of one decision: states, log and spec of each check
+local values, of, by, amounts = {}, {}, {}, {} -- scratch of one decision: the answer; log, spec and amount of each check
 
-local function open_log(key)
-  local log = logs[key]
-  if not log then
-    log = load_log(key, clock)
-    logs[key] = log
-  end
-  return log
-end
-
--- Fills the waits of one check into v and says whether every enforced limit has room.
-local function evaluate(log, spec, amount, v)
-  local w, need, fits = log.w, max(amount, 1), true
-  local p, at_wait = 1, 5
-  for s = 1, spec.k * 4, 4 do
-    local limit, used = spec[s + 1], log.total - w[p + 4]
-    local excess, wait = used + need - limit, 0
-    if excess > 0 then
-      wait = need > limit and NEVER or wait_for(log, p, excess, clock)
-      if spec[s + 3] == 1 then
-        fits = false
-      end
-    elseif used + amount > NEVER / 2 then
-      fits = false
+-- Puts the waits of one check into values behind `at` and says whether every enforced limit has room.
+local function evaluate(log, spec, amount, at)
+  local need, fits, total, p = amount > 0 and amount or 1, true, log[TOTAL], FIRST
+  at = at + WAIT_AT
+  for s = 1, spec.last, 4 do
+    local after = total - log[p + 2] + need
+    local limit = spec[s + 1]
+    if after > limit then
+      values[at] = need > limit and NEVER or wait_for(log, p, spec[s], after - limit, clock)
+      fits = fits and spec[s + 3] == 0 and after <= NEVER / 2
+    else
+      values[at] = 0
     end
-    v[at_wait] = wait
-    p, at_wait = p + WINDOW_FIELDS, at_wait + STATE_FIELDS
+    p, at = p + WINDOW_FIELDS, at + STATE_FIELDS
   end
   return fits
 end
 
-local function decide(raw)
-  local flags, count = sunpack('>BB', raw)
-  local d = { sunpack(checks_format(count), raw, 3) }
+-- Decides the request at `position`; returns the answer and the position behind it.
+local function decide(position)
+  local flags, count = sbyte(requests, position, position + 1)
+  position = position + 2
   local stale
   for c = 1, count do
-    local f = (c - 1) * CHECK_FIELDS
-    local log, spec = open_log(KEYS[d[f + 1]]), specs[d[f + 2]]
-    of[c], at[c] = log, spec
-    local changed = stale_check(log, c, d[f + 4])
-    if changed then
+    local key, spec, amount, override
+    key, spec, amount, override, position = sunpack(CHECK, requests, position)
+    local name = KEYS[key]
+    local log = logs[name]
+    if not log then
+      log = load_log(name, clock)
+      logs[name] = log
+    end
+    of[c], by[c], amounts[c] = log, specs[spec], amount
+    if log[OVERRIDE] ~= override then
       stale = stale or {}
-      stale[#stale + 1] = changed
+      stale[#stale + 1] = stale_check(log, c, override)
     end
   end
   if stale then
-    return stale_answer(stale)
+    return stale_answer(stale), position
   end
-  local admitted, takes = true, flags ~= DRY
+  local admitted, format, at = true, '>BI7', 2
   for c = 1, count do
-    track(of[c], at[c])
-    values[c] = values[c] or {}
-    admitted = evaluate(of[c], at[c], d[c * CHECK_FIELDS - 1], values[c]) and admitted
+    local log, spec = of[c], by[c]
+    track(log, spec)
+    admitted = evaluate(log, spec, amounts[c], at) and admitted
+    format, at = format .. spec.states, at + 2 + spec.k * STATE_FIELDS
   end
-  if admitted and takes then
+  if admitted and flags ~= DRY then
     for c = 1, count do
-      if d[c * CHECK_FIELDS - 1] > 0 then
+      if amounts[c] > 0 then
         prepare(of[c])
       end
     end
     for c = 1, count do
-      local log, amount = of[c], d[c * CHECK_FIELDS - 1]
-      if amount > 0 then
-        if not log.dirty then
+      local log = of[c]
+      if amounts[c] > 0 then
+        append(log, by[c], amounts[c])
+        if not log[DIRTY] then
+          log[DIRTY] = true
           dirty[#dirty + 1] = log
         end
-        append(log, at[c], amount)
       end
     end
   end
-  local answer = spack('>BI7', admitted and ADMITTED or DENIED, clock)
+  values[1], values[2] = admitted and ADMITTED or DENIED, clock
+  at = 2
   for c = 1, count do
-    answer = answer .. pack_states(of[c], at[c], values[c], clock)
+    at = put_states(of[c], by[c], values, at, clock)
   end
-  return answer
+  return spack(format, unpack(values, 1, at)), position
 end
 
 local answers = {}
-for i = 2, arguments do
-  local good, answer = pcall(decide, ARGV[i])
-  answers[i - 1] = good and answer or failure(answer)
+
+local function decide_all()
+  local position, size = 1, #requests
+  while position <= size do
+    answers[#answers + 1], position = decide(position)
+  end
+end
+
+-- One bad log answers for its own requests alone: all is decided anew then, each request on guard.
+local function decide_each()
+  logs, dirty, answers = {}, {}, {}
+  local position, size = 1, #requests
+  while position <= size do
+    local good, answer = pcall(decide, position)
+    answers[#answers + 1] = good and answer or failure(answer)
+    position = position + 2 + sbyte(requests, position + 1) * CHECK_SIZE
+  end
+end
+
+if not pcall(decide_all) then
+  decide_each()
 end
 for i = 1, #dirty do
   write_log(dirty[i])

@@ -22,8 +22,13 @@ const (
 	maxBatchChecks = 128
 	// maxQueue is how many decisions may wait to be sent; one more is answered with ErrUnavailable at once.
 	maxQueue = 8192
-	// senders is how many script calls may be under way: one runs in Redis while the next travels.
+	// senders is how many script calls may be under way at once.
 	senders = 3
+	// crowd is how many decisions must wait before another call joins those under way. Redis runs one call at a time, so a
+	// second one gains little until the first is nearly done, and a larger batch costs less per decision.
+	crowd = 24
+	// slow is how long a call may be under way before the next decision no longer waits for it.
+	slow = 2 * time.Millisecond
 )
 
 // job is one decision under way: all of its checks are in one slot. Its caller reads the reply only after done; a caller
@@ -56,7 +61,8 @@ func (j *job) answer(reply string, err error) {
 	}
 }
 
-// batcher sends concurrent decisions together. It never waits for company: a sender takes what stands in the queue.
+// batcher sends concurrent decisions together. A decision that finds no call under way is sent at once; the others go with
+// the next call.
 type batcher struct {
 	client  redis.UniversalClient
 	script  *redis.Script
@@ -65,25 +71,30 @@ type batcher struct {
 	onBatch func(int)
 	timeout time.Duration
 
-	queue  chan *job
 	jobs   sync.Pool
 	ctx    context.Context //nolint:containedctx // ends the senders' calls at Close
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
+	wake   chan struct{} // one token per sender that is to take what waits
+
+	mu       sync.Mutex
+	queue    []*job    // what waits to be sent
+	sending  int       // senders awake
+	lastSent time.Time // when the last of them took its batch
 }
 
 func newBatcher(client redis.UniversalClient, script *redis.Script, opt *Options) *batcher {
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &batcher{
 		client: client, script: script, cluster: opt.Cluster, clock: opt.clock, onBatch: opt.OnBatch,
-		timeout: opt.Timeout, queue: make(chan *job, maxQueue), ctx: ctx, cancel: cancel,
+		timeout: opt.Timeout, ctx: ctx, cancel: cancel, wake: make(chan struct{}, senders),
 	}
 	b.jobs.New = func() any {
 		timer := time.NewTimer(time.Hour)
 		timer.Stop()
 		return &job{done: make(chan struct{}, 1), timer: timer}
 	}
-	for range min(senders, opt.PoolSize) {
+	for range senders {
 		b.wait.Go(b.send)
 	}
 	return b
@@ -92,6 +103,70 @@ func newBatcher(client redis.UniversalClient, script *redis.Script, opt *Options
 func (b *batcher) close() {
 	b.cancel()
 	b.wait.Wait()
+}
+
+// enqueue adds a job to those that wait and wakes a sender if one is needed. It reports whether there was room.
+func (b *batcher) enqueue(j *job, now time.Time) bool {
+	b.mu.Lock()
+	if len(b.queue) >= maxQueue {
+		b.mu.Unlock()
+		return false
+	}
+	b.queue = append(b.queue, j)
+	needed := b.sending == 0 ||
+		b.sending < senders && (len(b.queue) >= b.sending*crowd || now.Sub(b.lastSent) > slow)
+	if needed {
+		b.sending++
+		b.lastSent = now // it takes its batch within moments
+	}
+	b.mu.Unlock()
+	if needed {
+		b.wake <- struct{}{} // has room for every sender
+	}
+	return true
+}
+
+// take moves a batch of what waits into batch. When nothing waits, or after its first batch other senders suffice, the
+// sender is to sleep: ok is false.
+func (b *batcher) take(batch []*job, first bool) (taken []*job, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.queue) == 0 || !first && b.sending > 1 && len(b.queue) < crowd {
+		b.sending--
+		return batch, false
+	}
+	n, checks := 0, 0
+	for n < len(b.queue) && n < maxBatch && checks <= maxBatchChecks {
+		checks += len(b.queue[n].checks)
+		n++
+	}
+	batch = append(batch, b.queue[:n]...)
+	left := copy(b.queue, b.queue[n:])
+	clear(b.queue[left:])
+	b.queue = b.queue[:left]
+	b.lastSent = time.Now()
+	return batch, true
+}
+
+// send takes what waits and asks for it, each time it is woken, until the end.
+func (b *batcher) send() {
+	call := newCall(b.clock)
+	batch := make([]*job, 0, maxBatch)
+	for {
+		select {
+		case <-b.wake:
+		case <-b.ctx.Done():
+			return
+		}
+		for first := true; ; first = false {
+			var ok bool
+			if batch, ok = b.take(batch[:0], first); !ok {
+				break
+			}
+			b.ask(call, batch)
+			clear(batch)
+		}
+	}
 }
 
 // decide asks for checks of one slot and reads the answer into ans, and the times of the hits into at.
@@ -107,17 +182,16 @@ func (b *batcher) decide(
 	for i := range checks {
 		j.keys = append(j.keys, logKey(checks[i].Subject, checks[i].Unit))
 	}
+	now := time.Now()
 	j.flags, j.deadline = flags, deadline
 	if j.deadline.IsZero() {
-		j.deadline = time.Now().Add(b.timeout)
+		j.deadline = now.Add(b.timeout)
 	}
 	if b.cluster {
 		j.slot = slotOf(j.keys[0])
 	}
 	j.state.Store(jobWaiting)
-	select {
-	case b.queue <- j:
-	default:
+	if !b.enqueue(j, now) {
 		return fmt.Errorf("%w: %d decisions are waiting", store.ErrUnavailable, maxQueue)
 	}
 	return b.await(ctx, j, checks, ans, at)
@@ -151,32 +225,6 @@ func (b *batcher) await(ctx context.Context, j *job, checks []store.Check, ans *
 	j.reply, j.err = "", nil
 	b.jobs.Put(j)
 	return err
-}
-
-// send takes what stands in the queue and asks for it, until the end.
-func (b *batcher) send() {
-	call := newCall(b.clock)
-	batch := make([]*job, 0, maxBatch)
-	for {
-		select {
-		case j := <-b.queue:
-			batch = append(batch[:0], j)
-		case <-b.ctx.Done():
-			return
-		}
-	more:
-		for checks := len(batch[0].checks); len(batch) < maxBatch && checks <= maxBatchChecks; {
-			select {
-			case j := <-b.queue:
-				batch = append(batch, j)
-				checks += len(j.checks)
-			default:
-				break more
-			}
-		}
-		b.ask(call, batch)
-		clear(batch)
-	}
 }
 
 // ask answers every job of the batch.
@@ -270,7 +318,6 @@ type call struct {
 	args  []any
 	buf   []byte
 	specs []specID
-	ends  []int
 }
 
 // specID tells one spec from another: limits are shared and immutable, so their place in memory names them.
@@ -284,26 +331,21 @@ func newCall(clock func() int64) *call { return &call{clock: clock} }
 
 // build lays out the keys and arguments of admit.lua.
 func (c *call) build(jobs []*job) {
-	c.keys, c.args, c.buf, c.specs, c.ends = c.keys[:0], c.args[:0], c.buf[:0], c.specs[:0], c.ends[:0]
+	c.keys, c.args, c.buf, c.specs = c.keys[:0], c.args[:0], c.buf[:0], c.specs[:0]
 	for _, j := range jobs {
 		for i := range j.checks {
 			c.spec(&j.checks[i])
 		}
 	}
-	c.ends = append(c.ends, len(c.buf))
+	specs := len(c.buf)
 	for _, j := range jobs {
 		c.buf = append(c.buf, j.flags, byte(len(j.checks)))
 		for i := range j.checks {
 			check := &j.checks[i]
 			c.buf = appendCheck(c.buf, c.key(j.keys[i], check.Subject.ID == ""), c.spec(check), check.Amount, check.Override)
 		}
-		c.ends = append(c.ends, len(c.buf))
 	}
-	begin := 0
-	for _, end := range c.ends {
-		c.args = append(c.args, c.buf[begin:end:end])
-		begin = end
-	}
+	c.args = append(c.args, c.buf[:specs:specs], c.buf[specs:])
 	if c.clock != nil {
 		c.args = append(c.args, c.clock())
 	}

@@ -2,43 +2,65 @@
 --
 -- The value under a log's key is a string:
 --
---   header   '>BBBI7I4I4I7I7I7I7I7I7'  version, room for windows, windows tracked, version of the subject's override,
---                                    entries, room for entries, time of the newest entry, total of all entries, total
---                                    before the first entry, retention, when a policy last asked for that retention,
---                                    when the key expires
---   windows  '>I7BI4I7I7' each       period, kind, cursor: index of the oldest live entry (= entries if none),
---                                    when that entry leaves (NEVER if none), total before it
---   entries  '>I7I7' each            time, total up to and including this entry
+--   cold     '>BBBI7I4I7I7I7I7'  version, room for windows, windows tracked, version of the subject's override, room for
+--                                entries, total before the first entry, retention, when a policy last asked for that
+--                                retention, when the key expires
+--   shapes   '>I7B' each         period and kind of the windows tracked; then unused room
+--   windows  unused room, then '>I4I7I7I4c56' each: cursor: index of the oldest live entry (= entries if none), when that
+--                                entry leaves (NEVER if none), total before it; then a few entries from the cursor on, so
+--                                that the next moves need no read: index of the first (NONE if none) and the entries
+--   newest   '>I7I6I7'           total of all entries, their number, time of the newest
+--   entries  '>I7I7' each        time, total up to and including this entry
 --
 -- Times and periods are microseconds. An entry at t is live in a window of period T while now < t + T. A window's use
 -- is the total less the window's base: one subtraction, however many entries. Everything is computed in memory first and
--- written at the end of the script, so a script that fails has changed nothing.
+-- written at the end of the script, so a script that fails has changed nothing. An ordinary hit writes windows and newest,
+-- which stand side by side, and one entry.
+--
+-- Lua finds a string in its table by a hash of every few bytes, the last one always among them. So what differs from log to
+-- log and from hit to hit, the low bytes of the newest entry, stands at the end of what is read and written.
+--
+-- Names in capitals are constants: their values are put in their place before the script is sent (see script.go), since each
+-- call makes all functions anew, and pays for every local that one of them refers to.
 
 local VERSION = 1
-local HEAD = 'BBBI7I4I4I7I7I7I7I7I7'
-local HEAD_SIZE = 60
-local WINDOW = 'I7BI4I7I7'
-local WINDOW_SIZE = 26
-local WINDOW_FIELDS = 5
-local ENTRY = '>I7I7'
-local ENTRY_SIZE = 14
+local COLD, COLD_SIZE = '>BBBI7I4I7I7I7I7', 42
+local SHAPE, SHAPE_SIZE = 'I7B', 8
+local NEWEST, NEWEST_SIZE = 'I7I6I7', 20
+local WINDOW, WINDOW_SIZE, WINDOW_FIELDS = 'I4I7I7I4c56', 78, 5
+local ENTRY, ENTRY_SIZE = '>I7I7', 14
+local AHEAD = 4 -- entries kept at a cursor
 local FEW_WINDOWS = 4 -- room for windows in a new log; the first read fetches as many
 local MOST_WINDOWS = 16
+local FEW_WINDOWS_HEAD, FEW_WINDOWS_END = 406, '405' -- size of everything before the entries then, and its last byte
 local NEVER = 9007199254740991 -- 2^53-1, the largest integer that a double holds with all below it
-local EXACT, COARSE, SOFT = 0, 1, 2 -- kinds of window: see sub_window
+local NONE = 4294967295
+local EXACT, COARSE = 0, 1 -- kinds of window: see sub_window
 local EXACT_HITS, SUB_WINDOWS = 4096, 512
 local GRACE = 60000000 -- a key outlives its last hit by this much at least
 
-local floor, max, min = math.floor, math.max, math.min
-local spack, sunpack, ssub, srep = struct.pack, struct.unpack, string.sub, string.rep
-local call, pcall_redis = redis.call, redis.pcall
+-- A log in memory is an array: these fields, then those of each window from FIRST on.
+local KEY, NOW, STORED, DIRTY, COLD_DIRTY, BODY, SHAPES = 1, 2, 3, 4, 5, 6, 7
+local SLOTS, K, OVERRIDE, ROOM, ORIGIN, RETAIN, ASKED, EXPIRES = 8, 9, 10, 11, 12, 13, 14, 15
+local TOTAL, N, LAST = 16, 17, 18
+local FIRST = 19
+-- NOW      the log's clock, which never runs backwards
+-- STORED   entries that can be read from Redis; one that this script has added is (LAST, TOTAL), at this index
+-- DIRTY    changed by this script; COLD_DIRTY: in cold or shapes, too
+-- BODY     all stored entries, once they are to be laid out anew; else false
+-- SHAPES   the windows' shapes as they are stored
 
-local formats = {} -- window count -> format of that many windows
+local floor, max, min = math.floor, math.max, math.min
+local spack, sunpack, ssub, srep, sbyte, sformat = struct.pack, struct.unpack, string.sub, string.rep, string.byte, string.format
+local call, pcall_redis, unpack = redis.call, redis.pcall, unpack
+local KEYS, ARGV = KEYS, ARGV
+
+local window_formats = {} -- window count -> format of so many
 local function windows_format(k)
-  local f = formats[k]
+  local f = window_formats[k]
   if not f then
-    f = srep(WINDOW, k)
-    formats[k] = f
+    f = '>' .. srep(WINDOW, k)
+    window_formats[k] = f
   end
   return f
 end
@@ -67,43 +89,48 @@ local function read_override(key)
   return sunpack('>I7', raw), ssub(raw, 8)
 end
 
--- Loads a log; one that is not there is empty. `now` becomes the log's own: it never runs backwards.
+-- The size of everything before the entries.
+local function head_size(slots)
+  return COLD_SIZE + slots * (SHAPE_SIZE + WINDOW_SIZE) + NEWEST_SIZE
+end
+
+-- Loads a log; one that is not there is empty.
 local function load_log(key, clock)
-  local raw = must(pcall_redis('GETRANGE', key, 0, HEAD_SIZE + FEW_WINDOWS * WINDOW_SIZE - 1), key)
+  local raw = pcall_redis('GETRANGE', key, '0', FEW_WINDOWS_END)
   if raw == '' then
-    return {
-      key = key, override = read_override(key), slots = 0, n = 0, stored = 0, room = 0, last = 0, total = 0, origin = 0,
-      retain = 0, asked = 0, expires = 0, k = 0, w = {}, now = clock,
-    }
+    return { key, clock, 0, false, true, false, '', 0, 0, read_override(key), 0, 0, 0, 0, 0, 0, 0, 0 }
   end
-  if #raw < HEAD_SIZE then
-    corrupt(key, 'too short for a header')
+  local size, head = #must(raw, key), FEW_WINDOWS_HEAD
+  local version, slots, k = sbyte(raw, 1, 3)
+  if size < COLD_SIZE or version ~= VERSION or slots > MOST_WINDOWS or k > slots then
+    corrupt(key, 'not a log of version ' .. VERSION)
   end
-  local version, slots, k, override, n, room, last, total, origin, retain, asked, expires = sunpack('>' .. HEAD, raw)
-  if version ~= VERSION or slots > MOST_WINDOWS or k > slots or n > room then
-    corrupt(key, 'not a header of version ' .. VERSION)
+  if slots ~= FEW_WINDOWS then
+    head = head_size(slots)
+    raw = call('GETRANGE', key, 0, head - 1)
+    size = #raw
   end
-  if k > FEW_WINDOWS then
-    raw = call('GETRANGE', key, 0, HEAD_SIZE + k * WINDOW_SIZE - 1)
-  end
-  if #raw < HEAD_SIZE + k * WINDOW_SIZE then
+  if size < head then
     corrupt(key, 'too short for its windows')
   end
+  local override, room, origin, retain, asked, expires = sunpack('>I7I4I7I7I7I7', raw, 4)
+  local total, n, last = sunpack('>I7I6I7', raw, head - NEWEST_SIZE + 1)
+  if n > room then
+    corrupt(key, 'more entries than room')
+  end
   return {
-    key = key, override = override, slots = slots, n = n, stored = n, room = room, last = last, total = total, origin = origin,
-    retain = retain, asked = asked, expires = expires, k = k,
-    w = k > 0 and { sunpack('>' .. windows_format(k), raw, HEAD_SIZE + 1) } or {},
-    now = max(clock, last),
+    key, clock > last and clock or last, n, false, false, false, ssub(raw, COLD_SIZE + 1, COLD_SIZE + k * SHAPE_SIZE),
+    slots, k, override, room, origin, retain, asked, expires, total, n, last,
+    sunpack(windows_format(k), raw, head - NEWEST_SIZE - k * WINDOW_SIZE + 1),
   }
 end
 
--- The packed entries [from, to) as they are stored. What this script has added is not among them: it is the entry
--- (log.last, log.total) at index log.stored.
+-- The packed entries [from, to) as they are stored.
 local function read_entries(log, from, to)
-  local offset = HEAD_SIZE + log.slots * WINDOW_SIZE
-  local raw = call('GETRANGE', log.key, offset + from * ENTRY_SIZE, offset + to * ENTRY_SIZE - 1)
+  local offset = head_size(log[SLOTS])
+  local raw = call('GETRANGE', log[KEY], sformat('%d', offset + from * ENTRY_SIZE), sformat('%d', offset + to * ENTRY_SIZE - 1))
   if #raw ~= (to - from) * ENTRY_SIZE then
-    corrupt(log.key, 'entries are missing')
+    corrupt(log[KEY], 'entries are missing')
   end
   return raw
 end
@@ -122,123 +149,121 @@ local function search(log, low, high, field, bound)
   return low
 end
 
-local NEAR = 8 -- a cursor mostly moves by one or two entries: so many are read at once before searching
-
--- Moves the cursor of the window at w[p..p+4] past entries that have left it or count for nothing.
-local function advance(log, p)
-  local w, n, stored = log.w, log.n, log.stored
-  local border = log.now - w[p] -- live: later than this
-  if log.last <= border or log.total == w[p + 4] then
-    w[p + 2], w[p + 3], w[p + 4] = n, NEVER, log.total
+-- Moves the cursor of the window at log[p...] past entries that have left it or count for nothing.
+local function advance(log, p, period)
+  local stored, total, base = log[STORED], log[TOTAL], log[p + 2]
+  local border = log[NOW] - period -- live: later than this
+  if log[LAST] <= border or total == base then
+    log[p], log[p + 1], log[p + 2], log[p + 3] = log[N], NEVER, total, NONE
     return
   end
-  local i, base = w[p + 2], w[p + 4]
-  local looked = 0
+  local i, from, ahead = log[p], log[p + 3], log[p + 4]
+  local reads, known = 0, from + AHEAD
   while i < stored do
-    if looked == 1 then -- far: find the first live one, then read on from the one before it, for its total
-      i = max(search(log, i, stored, 1, border + 1) - 1, i)
-    end
-    looked = looked + 1
-    local to = min(i + NEAR, stored)
-    local raw = read_entries(log, i, to)
-    local position = 1
-    while i < to do
-      local at, sum
-      at, sum, position = sunpack(ENTRY, raw, position)
-      if at > border and sum > base then
-        w[p + 2], w[p + 3], w[p + 4] = i, at + w[p], base
-        return
+    if i < from or i >= known then
+      if reads == 2 then -- far: find the first live one, then read on from the one before it, for its total
+        i = max(search(log, i, stored, 1, border + 1) - 1, i)
       end
-      base, i = sum, i + 1
+      from, known = i, min(i + AHEAD, stored)
+      ahead = read_entries(log, from, known)
+      reads = reads + 1
     end
+    local at, sum = sunpack(ENTRY, ahead, (i - from) * ENTRY_SIZE + 1)
+    if at > border and sum > base then
+      log[p], log[p + 1], log[p + 2] = i, at + period, base
+      -- The newest entry may still be merged with the next hit, so it is not kept ahead.
+      if known == from + AHEAD and known < log[N] then
+        log[p + 3], log[p + 4] = from, ahead
+      else
+        log[p + 3] = NONE
+      end
+      return
+    end
+    base, i = sum, i + 1
   end
-  w[p + 2], w[p + 3], w[p + 4] = stored, base < log.total and log.last + w[p] or NEVER, base
-  if base == log.total then
-    w[p + 2] = n
+  log[p + 3] = NONE
+  if base < total then
+    log[p], log[p + 1], log[p + 2] = stored, log[LAST] + period, base
+  else
+    log[p], log[p + 1], log[p + 2] = log[N], NEVER, total
   end
 end
 
--- Where the window of a period that the log does not track begins: cursor, when its entry leaves, total before it.
+-- A window of a period that the log does not track, as the fields of one that is due for advance.
 local function locate(log, period)
-  local first = search(log, 0, log.stored, 1, log.now - period + 1)
-  if first == log.n then
-    return first, NEVER, log.total
+  local first = search(log, 0, log[STORED], 1, log[NOW] - period + 1)
+  local base, nothing = log[ORIGIN], srep('\0', AHEAD * ENTRY_SIZE)
+  if first == log[N] then
+    return { first, NEVER, log[TOTAL], NONE, nothing }
   end
-  local base = log.origin
   if first > 0 then
     local _, sum = sunpack(ENTRY, read_entries(log, first - 1, first))
     base = sum
   end
-  return first, 0, base -- left "at 0": due for advance, which finds the entry's time and skips those of amount 0
+  return { first, 0, base, NONE, nothing }
+end
+
+-- Period and kind of the i-th window.
+local function shape(log, i)
+  return sunpack('>' .. SHAPE, log[SHAPES], (i - 1) * SHAPE_SIZE + 1)
 end
 
 -- Makes the log track the windows of the spec, in their order, before as many of the others as there is room for.
 local function adopt(log, spec)
-  local old, fresh, wanted = log.w, {}, {}
-  for s = 1, spec.k * 4, 4 do
-    local period = spec[s]
-    local cursor, leaves, base
-    for p = 1, log.k * WINDOW_FIELDS, WINDOW_FIELDS do
-      if old[p] == period then
-        cursor, leaves, base = old[p + 2], old[p + 3], old[p + 4]
-      end
-    end
-    if not cursor then
-      cursor, leaves, base = locate(log, period)
-    end
-    wanted[period] = true
-    local p = #fresh
-    fresh[p + 1], fresh[p + 2], fresh[p + 3], fresh[p + 4], fresh[p + 5] = period, spec[s + 2], cursor, leaves, base
+  local shapes, fresh, known, periods = { spec.shapes }, {}, {}, {}
+  for i = 1, log[K] do
+    local p = FIRST + (i - 1) * WINDOW_FIELDS
+    periods[i] = shape(log, i)
+    known[periods[i]] = { unpack(log, p, p + WINDOW_FIELDS - 1) }
   end
-  for p = 1, log.k * WINDOW_FIELDS, WINDOW_FIELDS do
-    if not wanted[old[p]] and #fresh < 2 * FEW_WINDOWS * WINDOW_FIELDS then
-      for f = 0, WINDOW_FIELDS - 1 do
-        fresh[#fresh + 1] = old[p + f]
-      end
+  for i = 1, spec.k do
+    local period = spec[i * 4 - 3]
+    fresh[i] = known[period] or locate(log, period)
+    known[period] = nil
+  end
+  for i = 1, log[K] do
+    if known[periods[i]] and #fresh < 2 * FEW_WINDOWS then
+      fresh[#fresh + 1] = known[periods[i]]
+      shapes[#shapes + 1] = ssub(log[SHAPES], (i - 1) * SHAPE_SIZE + 1, i * SHAPE_SIZE)
     end
   end
-  log.w, log.k = fresh, #fresh / WINDOW_FIELDS
+  log[SHAPES], log[K], log[COLD_DIRTY] = table.concat(shapes), #fresh, true
+  for i = 1, #fresh do
+    for f = 1, WINDOW_FIELDS do
+      log[FIRST - 1 + (i - 1) * WINDOW_FIELDS + f] = fresh[i][f]
+    end
+  end
 end
 
 -- Sees to it that the log's first windows are those of the spec, with their cursors as of now.
 local function track(log, spec)
-  local w, k, same = log.w, spec.k, log.k >= spec.k
-  local p, s = 1, 1
-  while same and s <= k * 4 do
-    same = w[p] == spec[s]
-    p, s = p + WINDOW_FIELDS, s + 4
-  end
-  if not same then
+  local shapes = log[SHAPES]
+  if shapes ~= spec.shapes and ssub(shapes, 1, #spec.shapes) ~= spec.shapes then
     adopt(log, spec)
-    w = log.w
   end
-  local now = log.now
-  p, s = 1, 3
-  for _ = 1, k do
-    w[p + 1] = spec[s]
-    if now >= w[p + 3] then
-      advance(log, p)
+  local now, p = log[NOW], FIRST
+  for s = 1, spec.last, 4 do
+    if now >= log[p + 1] then
+      advance(log, p, spec[s])
     end
-    p, s = p + WINDOW_FIELDS, s + 4
+    p = p + WINDOW_FIELDS
   end
 end
 
--- How long until the window at w[p..p+4] has lost `excess` more than now, by the script's clock.
-local function wait_for(log, p, excess, clock)
-  local w = log.w
-  local base = w[p + 4]
-  if log.total - base < excess then
+-- How long until the window at log[p...] has lost `excess` more than now, by the script's clock.
+local function wait_for(log, p, period, excess, clock)
+  local base = log[p + 2]
+  if log[TOTAL] - base < excess then
     return NEVER
   end
-  local i = w[p + 2]
-  local leaves = w[p + 3]
+  local leaves = log[p + 1]
   if excess > 1 then
-    i = search(log, i, log.stored, 2, base + excess)
-    local at = log.last
-    if i < log.stored then
+    local i = search(log, log[p], log[STORED], 2, base + excess)
+    local at = log[LAST]
+    if i < log[STORED] then
       at = sunpack(ENTRY, read_entries(log, i, i + 1))
     end
-    leaves = at + w[p]
+    leaves = at + period
   end
   return leaves - clock
 end
@@ -246,59 +271,65 @@ end
 -- Makes room for one more entry where there is none: fetches what is stored, for write_log to lay out anew. What can fail
 -- of a write fails here.
 local function prepare(log)
-  if not log.body and (log.n >= log.room or log.k > log.slots or log.total > NEVER / 4) then
-    log.body = log.stored > 0 and read_entries(log, 0, log.stored) or ''
+  if not log[BODY] and (log[N] >= log[ROOM] or log[K] > log[SLOTS] or log[TOTAL] > NEVER / 4) then
+    log[BODY] = log[STORED] > 0 and read_entries(log, 0, log[STORED]) or ''
   end
+end
+
+-- A window is EXACT: every hit by itself; COARSE: too large for that, hits of one sub-window are one entry from the start;
+-- or soft, any other kind: kept by hit until the log is full of live ones. Returns its sub-window, 0 for none.
+local function sub_window(period, kind)
+  return kind == EXACT and 0 or floor(period / SUB_WINDOWS)
+end
+
+-- The sub-window within which hits share an entry from the start: the shortest of all windows, if all are COARSE.
+local function quantum_of(log, spec)
+  local quantum = spec.quantum
+  for i = spec.k + 1, log[K] do
+    local period, kind = shape(log, i)
+    quantum = kind == COARSE and min(quantum, sub_window(period, kind)) or 0
+  end
+  return quantum
 end
 
 -- Takes a hit. Nothing in here can fail.
 local function append(log, spec, amount)
-  local w, k, now, n = log.w, log.k, log.now, log.n
-  local merge = n > 0 and log.last == now
-  if n > 0 and not merge then
-    local quantum = NEVER -- hits of one sub-window of every window share an entry
-    for p = 1, k * WINDOW_FIELDS, WINDOW_FIELDS do
-      quantum = w[p + 1] == COARSE and min(quantum, floor(w[p] / SUB_WINDOWS)) or 0
-      if quantum == 0 then
-        break
-      end
-    end
-    merge = quantum > 0 and floor(now / quantum) == floor(log.last / quantum)
+  local now, n, k = log[NOW], log[N], log[K]
+  local merge = n > 0 and log[LAST] == now
+  if n > 0 and not merge and spec.quantum > 0 then
+    local quantum = quantum_of(log, spec)
+    merge = quantum > 0 and floor(now / quantum) == floor(log[LAST] / quantum)
   end
   if not merge then
     n = n + 1
-    log.n = n
+    log[N] = n
   end
-  log.stored = n - 1
-  log.last, log.total, log.dirty = now, log.total + amount, true
-  for p = 1, k * WINDOW_FIELDS, WINDOW_FIELDS do
-    if w[p + 2] >= n - 1 then -- the window was empty, or begins at this entry
-      w[p + 2], w[p + 3] = n - 1, now + w[p]
+  log[STORED], log[LAST], log[TOTAL] = n - 1, now, log[TOTAL] + amount
+  local p = FIRST
+  for i = 1, k do
+    if log[p] >= n - 1 then -- the window was empty, or begins at this entry
+      log[p], log[p + 1] = n - 1, now + (spec[i * 4 - 3] or shape(log, i))
     end
+    p = p + WINDOW_FIELDS
   end
-  if spec.longest >= log.retain then
-    log.retain, log.asked = spec.longest, now
-  elseif now - log.asked > log.retain then
-    log.retain = spec.longest
+  local retain = log[RETAIN]
+  if spec.longest > retain or now - log[ASKED] > (spec.longest == retain and retain / 8 or retain * 1.25) then
+    log[RETAIN], log[ASKED], log[COLD_DIRTY] = spec.longest, now, true
   end
 end
 
 -- Merges entries of the packed list into sub-windows, each dated at its latest hit, where every window that such an entry
 -- can still leave allows it, and counts the totals from `origin` on. Returns the new list and its length.
 local function thin(log, body, count, origin)
-  local w, stride = log.w, log.k * WINDOW_FIELDS
   local out, kept, position = {}, 0, 1
-  local previous
+  local shapes, previous = { sunpack('>' .. srep(SHAPE, log[K]), log[SHAPES]) }, nil
   for _ = 1, count do
     local at, sum
     at, sum, position = sunpack(ENTRY, body, position)
-    local age, quantum = log.now - at, NEVER
-    for p = 1, stride, WINDOW_FIELDS do
-      if w[p] > age then
-        quantum = w[p + 1] == EXACT and 0 or min(quantum, floor(w[p] / SUB_WINDOWS))
-      end
-      if quantum == 0 then
-        break
+    local age, quantum = log[NOW] - at, NEVER
+    for s = 1, log[K] * 2, 2 do
+      if shapes[s] > age then
+        quantum = min(quantum, sub_window(shapes[s], shapes[s + 1]))
       end
     end
     if count <= EXACT_HITS + SUB_WINDOWS then
@@ -331,120 +362,132 @@ local function first_live(body, count, now, period, origin)
   return low, sum
 end
 
-local function pack_header(log)
-  return spack('>' .. HEAD .. windows_format(log.k), VERSION, log.slots, log.k, log.override, log.n, log.room, log.last,
-    log.total, log.origin, log.retain, log.asked, log.expires, unpack(log.w, 1, log.k * WINDOW_FIELDS))
+-- The windows and the newest entry.
+local function pack_hot(log)
+  local w = FIRST + log[K] * WINDOW_FIELDS
+  log[w], log[w + 1], log[w + 2] = log[TOTAL], log[N], log[LAST]
+  return spack(windows_format(log[K]) .. NEWEST, unpack(log, FIRST, w + 2))
 end
 
--- Lays a log out anew, without the entries that have left every window, and with an eighth of room to grow.
+-- Everything before the entries.
+local function pack_head(log)
+  local free = log[SLOTS] - log[K]
+  return spack(COLD, VERSION, log[SLOTS], log[K], log[OVERRIDE], log[ROOM], log[ORIGIN], log[RETAIN], log[ASKED], log[EXPIRES])
+    .. log[SHAPES] .. srep('\0', free * (SHAPE_SIZE + WINDOW_SIZE)) .. pack_hot(log)
+end
+
+-- Sets the moment at which the key expires; returns the time until then in milliseconds.
+local function extend(log)
+  local lifetime = max(log[RETAIN] * 1.25, log[RETAIN] + GRACE)
+  log[EXPIRES] = log[NOW] + floor(lifetime)
+  return sformat('%d', math.ceil(lifetime / 1000))
+end
+
+-- Lays a log out anew, without the entries that have left every window, and with a sixteenth of room to grow.
 local function rewrite(log)
-  local w, stride = log.w, log.k * WINDOW_FIELDS
-  local body = ssub(log.body, 1, log.stored * ENTRY_SIZE)
-  local dropped, origin = first_live(body, log.stored, log.now, log.retain, log.origin)
+  local body = ssub(log[BODY], 1, log[STORED] * ENTRY_SIZE)
+  local dropped, origin = first_live(body, log[STORED], log[NOW], log[RETAIN], log[ORIGIN])
   body = ssub(body, dropped * ENTRY_SIZE + 1)
-  local count = log.stored - dropped
-  if count > EXACT_HITS + SUB_WINDOWS or log.total > NEVER / 4 then
+  local count, thinned = log[STORED] - dropped, false
+  if count > EXACT_HITS + SUB_WINDOWS or log[TOTAL] > NEVER / 4 then
     body, count = thin(log, body, count, origin)
-    log.total = log.total - origin
-    origin = 0
-    for p = 1, stride, WINDOW_FIELDS do
-      w[p + 2], w[p + 4] = first_live(body, count, log.now, w[p], 0)
-      w[p + 3] = 0 -- due for advance, which finds when the entry leaves
+    log[TOTAL], origin, thinned = log[TOTAL] - origin, 0, true
+  end
+  for i = 1, log[K] do
+    local p = FIRST + (i - 1) * WINDOW_FIELDS
+    if thinned then
+      log[p], log[p + 2] = first_live(body, count, log[NOW], shape(log, i), 0)
+      log[p + 1] = 0 -- due for advance, which finds when the entry leaves
+    elseif log[p] < dropped then -- a window longer than any that is asked for
+      log[p], log[p + 1], log[p + 2] = 0, 0, origin
+    else
+      log[p] = log[p] - dropped
     end
-  else
-    for p = 1, stride, WINDOW_FIELDS do
-      if w[p + 2] < dropped then -- a window longer than any that is asked for
-        w[p + 2], w[p + 3], w[p + 4] = 0, 0, origin
-      else
-        w[p + 2] = w[p + 2] - dropped
-      end
+    if not thinned and log[p + 3] ~= NONE and log[p + 3] >= dropped then
+      log[p + 3] = log[p + 3] - dropped
+    else
+      log[p + 3] = NONE
     end
   end
-  log.origin, log.n = origin, count + 1
-  log.room = log.n + max(8, floor(log.n / 8))
-  log.slots = max(log.k, FEW_WINDOWS)
-  local lifetime = max(log.retain * 1.25, log.retain + GRACE)
-  log.expires = log.now + floor(lifetime)
-  call('SET', log.key, pack_header(log) .. srep('\0', (log.slots - log.k) * WINDOW_SIZE) .. body
-    .. spack(ENTRY, log.last, log.total) .. srep('\0', (log.room - log.n) * ENTRY_SIZE), 'PX', math.ceil(lifetime / 1000))
+  log[ORIGIN], log[N] = origin, count + 1
+  log[ROOM] = log[N] + max(8, floor(log[N] / 16))
+  log[SLOTS] = max(log[K], FEW_WINDOWS)
+  local lifetime = extend(log)
+  call('SET', log[KEY], pack_head(log) .. body .. spack(ENTRY, log[LAST], log[TOTAL])
+    .. srep('\0', (log[ROOM] - log[N]) * ENTRY_SIZE), 'PX', lifetime)
 end
 
--- Writes what append has changed: the newest entry and the header.
+-- Writes what append has changed.
 local function write_log(log)
-  if log.body then
+  if log[BODY] then
     rewrite(log)
     return
   end
-  local due = log.expires < log.now + log.retain
+  local key, slots = log[KEY], log[SLOTS]
   local lifetime
-  if due then
-    lifetime = max(log.retain * 1.25, log.retain + GRACE)
-    log.expires = log.now + floor(lifetime)
+  if log[EXPIRES] < log[NOW] + log[RETAIN] then
+    lifetime = extend(log)
   end
-  call('SETRANGE', log.key, HEAD_SIZE + log.slots * WINDOW_SIZE + (log.n - 1) * ENTRY_SIZE,
-    spack(ENTRY, log.last, log.total))
-  call('SETRANGE', log.key, 0, pack_header(log))
-  if due then
-    call('PEXPIRE', log.key, math.ceil(lifetime / 1000))
+  call('SETRANGE', key, sformat('%d', head_size(slots) + (log[N] - 1) * ENTRY_SIZE), spack(ENTRY, log[LAST], log[TOTAL]))
+  if lifetime or log[COLD_DIRTY] then
+    call('SETRANGE', key, '0', pack_head(log))
+  else
+    call('SETRANGE', key, sformat('%d', COLD_SIZE + slots * SHAPE_SIZE + (slots - log[K]) * WINDOW_SIZE), pack_hot(log))
+  end
+  if lifetime then
+    call('PEXPIRE', key, lifetime)
   end
 end
 
--- The windows that a policy asks for, '>B' count and '>I7I7BB' each: period, limit, kind, 1 if it is enforced.
-local function parse_spec(raw, position)
-  local k = sunpack('>B', raw, position)
-  local spec = { sunpack('>' .. srep('I7I7BB', k), raw, position + 1) }
-  spec.k, spec.longest = k, 0
-  for s = 1, k * 4, 4 do
-    spec.longest = max(spec.longest, spec[s])
+-- An answer about one check: '>I7I7' total, the log's now, and '>I7I7I7' per window: used, reset, wait. They are put
+-- together in a list; wait is put at its place before, by whoever evaluates the check.
+local STATE, STATES, STATE_FIELDS = 'I7I7I7', 'I7I7', 3
+local WAIT_AT = 5 -- place of the first wait in a check's part
+
+-- Puts a check's answer at values[at+1...]; returns the last place.
+local function put_states(log, spec, values, at, clock)
+  local total = log[TOTAL]
+  values[at + 1], values[at + 2] = total, log[NOW]
+  at = at + 2
+  for p = FIRST, FIRST - 1 + spec.k * WINDOW_FIELDS, WINDOW_FIELDS do
+    local leaves = log[p + 1]
+    values[at + 1], values[at + 2] = total - log[p + 2], leaves ~= NEVER and leaves - clock or 0
+    at = at + STATE_FIELDS
   end
-  return spec, position + 1 + k * 16
+  return at
 end
 
+-- The windows that policies ask for, one spec after another: '>B' count and '>I7I7BB' each: period, limit, kind, 1 if it is
+-- enforced.
 local function parse_specs(raw)
   local specs, position = {}, 1
   while position <= #raw do
-    specs[#specs + 1], position = parse_spec(raw, position)
+    local k = sbyte(raw, position)
+    local spec = { sunpack('>' .. srep('I7I7BB', k), raw, position + 1) }
+    local shapes, longest, quantum = {}, 0, NEVER
+    for i = 1, k do
+      local period, kind = spec[i * 4 - 3], spec[i * 4 - 1]
+      shapes[i] = spack('>' .. SHAPE, period, kind)
+      longest = max(longest, period)
+      quantum = kind == COARSE and min(quantum, sub_window(period, kind)) or 0
+    end
+    spec[k * 4 + 1] = nil -- the position that sunpack returns last
+    spec.k, spec.last, spec.longest, spec.quantum = k, k * 4, longest, quantum
+    spec.shapes, spec.states = table.concat(shapes), STATES .. srep(STATE, k)
+    specs[#specs + 1] = spec
+    position = position + 1 + k * 16
   end
   return specs
 end
 
--- One check of a request: '>I2BI7I7' key, spec, amount, version of the override that it was made from.
-local CHECK = 'I2BI7I7'
-local CHECK_FIELDS = 4
-local check_formats = {}
-local function checks_format(count)
-  local f = check_formats[count]
-  if not f then
-    f = '>' .. srep(CHECK, count)
-    check_formats[count] = f
-  end
-  return f
-end
-
--- The answer about one check: '>I7I7' total, the log's now, and '>I7I7I7' per window: used, reset, wait.
-local STATE_FIELDS = 3
-local state_formats = {}
-local function pack_states(log, spec, values, clock)
-  local w, v = log.w, 3
-  values[1], values[2] = log.total, log.now
-  for p = 1, spec.k * WINDOW_FIELDS, WINDOW_FIELDS do
-    local leaves = w[p + 3]
-    values[v] = log.total - w[p + 4]
-    values[v + 1] = leaves ~= NEVER and leaves - clock or 0
-    v = v + STATE_FIELDS
-  end
-  local f = state_formats[spec.k]
-  if not f then
-    f = '>I7I7' .. srep('I7I7I7', spec.k)
-    state_formats[spec.k] = f
-  end
-  return spack(f, unpack(values, 1, v - 1))
-end
+-- A request: '>BB' flags and number of checks, then the checks: key, spec, amount, version of the override that it was
+-- made from.
+local CHECK, CHECK_SIZE = '>I2BI7I7', 17
 
 -- Verdicts, the first byte of an answer.
 local DENIED, ADMITTED, STALE, FAILED = 0, 1, 2, 3
 
--- What to answer when decide has failed.
+-- What to answer when a decision has failed.
 local function failure(problem)
   if type(problem) == 'table' then
     problem = problem.corrupt or problem.err or 'unknown'
@@ -459,9 +502,9 @@ end
 
 -- If the check was made from another override than the stored one, says so.
 local function stale_check(log, index, override)
-  if log.override == override then
+  if log[OVERRIDE] == override then
     return nil
   end
-  local version, value = read_override(log.key)
+  local version, value = read_override(log[KEY])
   return spack('>BI7I4', index - 1, version, #value) .. value
 end

@@ -16,18 +16,18 @@ local specs = parse_specs(ARGV[1])
 -- their sum. Only entries and total are changed here; the windows are found again by settle_windows.
 local function take(log, at, amount)
   local pieces, taken = {}, 0
-  local newest = search(log, 0, log.n, 1, at + 1) - 1
-  local oldest = search(log, 0, log.n, 1, log.now - log.retain + 1)
+  local newest = search(log, 0, log[N], 1, at + 1) - 1
+  local oldest = search(log, 0, log[N], 1, log[NOW] - log[RETAIN] + 1)
   if newest < oldest or amount == 0 then
     return pieces, 0
   end
-  local raw = read_entries(log, oldest, log.n)
+  local raw = read_entries(log, oldest, log[N])
   local times, sums = {}, {}
   local position = 1
-  for i = oldest, log.n - 1 do
+  for i = oldest, log[N] - 1 do
     times[i], sums[i], position = sunpack(ENTRY, raw, position)
   end
-  local before = log.origin
+  local before = log[ORIGIN]
   if oldest > 0 then
     local _
     _, before = sunpack(ENTRY, read_entries(log, oldest - 1, oldest))
@@ -48,84 +48,87 @@ local function take(log, at, amount)
     return pieces, 0
   end
   local out, less = {}, 0
-  for j = changed, log.n - 1 do
+  for j = changed, log[N] - 1 do
     less = less + (give[j] or 0)
     out[#out + 1] = spack(ENTRY, times[j], sums[j] - less)
   end
-  call('SETRANGE', log.key, HEAD_SIZE + log.slots * WINDOW_SIZE + changed * ENTRY_SIZE, table.concat(out))
-  log.total = log.total - taken
-  log.dirty = true
+  call('SETRANGE', log[KEY], head_size(log[SLOTS]) + changed * ENTRY_SIZE, table.concat(out))
+  log[TOTAL] = log[TOTAL] - taken
+  log[DIRTY] = true
   return pieces, taken
 end
 
 local function settle_windows(log)
-  local w = log.w
-  for p = 1, log.k * WINDOW_FIELDS, WINDOW_FIELDS do
-    w[p + 2], w[p + 3], w[p + 4] = locate(log, w[p])
-    if w[p + 3] == 0 then
-      advance(log, p)
+  for i = 1, log[K] do
+    local p, period = FIRST + (i - 1) * WINDOW_FIELDS, shape(log, i)
+    log[p], log[p + 1], log[p + 2], log[p + 3], log[p + 4] = unpack(locate(log, period))
+    if log[p + 1] == 0 then
+      advance(log, p, period)
     end
   end
 end
 
-local flags, count = sunpack('>BB', ARGV[2])
-local d = { sunpack(checks_format(count), ARGV[2], 3) }
+local flags, count = sbyte(ARGV[2], 1, 2)
+local undo = flags == UNDO
+local key_of, spec_of, amounts, overrides = {}, {}, {}, {}
+for c = 1, count do
+  key_of[c], spec_of[c], amounts[c], overrides[c] = sunpack(CHECK, ARGV[2], 3 + (c - 1) * CHECK_SIZE)
+end
 
 local function refund()
   local logs, stale = {}, {}
   for c = 1, count do
-    local f = (c - 1) * CHECK_FIELDS
-    logs[c] = load_log(KEYS[d[f + 1]], clock)
-    if flags ~= UNDO then
-      stale[#stale + 1] = stale_check(logs[c], c, d[f + 4])
+    logs[c] = load_log(KEYS[key_of[c]], clock)
+    if not undo then
+      stale[#stale + 1] = stale_check(logs[c], c, overrides[c])
     end
   end
   if #stale > 0 then
     return 0, stale_answer(stale)
   end
   for c = 1, count do
-    track(logs[c], specs[d[c * CHECK_FIELDS - 2]])
-    read_entries(logs[c], 0, logs[c].n) -- all that can fail fails before the first write
+    track(logs[c], specs[spec_of[c]])
+    read_entries(logs[c], 0, logs[c][N]) -- all that can fail fails before the first write
   end
-  local given, pieces, undo = 0, {}, flags == UNDO
+  local given, pieces = 0, {}
   if ARGV[3] == '' then
-    pieces, given = take(logs[1], NEVER - 1, d[CHECK_FIELDS - 1])
+    pieces, given = take(logs[1], NEVER - 1, amounts[1])
     for c = 2, count do
-      local left = d[c * CHECK_FIELDS - 1]
+      local left = amounts[c]
       for _, piece in ipairs(pieces) do
         local _, taken = take(logs[c], piece[1], min(piece[2], left))
         left = left - taken
       end
     end
   elseif not undo or call('SET', KEYS[#KEYS], '', 'NX', 'PX', MARK_LIFETIME) then
-    local left = d[CHECK_FIELDS - 1]
+    local left = amounts[1]
     for position = 1, #ARGV[3], ENTRY_SIZE do
       local at, amount = sunpack(ENTRY, ARGV[3], position)
       local _, taken = take(logs[1], at, min(amount, left))
       given, left = given + taken, left - taken
     end
   end
-  local answer, fits = '', true
+  local fits, values, format, at = true, {}, '>BI7', 2
   for c = 1, count do
-    local log, spec, values = logs[c], specs[d[c * CHECK_FIELDS - 2]], {}
-    if log.dirty then
+    local log, spec = logs[c], specs[spec_of[c]]
+    if log[DIRTY] then
       settle_windows(log)
-      call('SETRANGE', log.key, 0, pack_header(log))
+      call('SETRANGE', log[KEY], '0', pack_head(log))
     end
-    local need = undo and d[c * CHECK_FIELDS - 1] or 1
+    local need, p, wait_at = undo and amounts[c] or 1, FIRST, at + WAIT_AT
     for s = 1, spec.k * 4, 4 do
-      local p = (s - 1) / 4 * WINDOW_FIELDS + 1
-      local excess = log.total - log.w[p + 4] + need - spec[s + 1]
-      local wait = 0
+      local excess = log[TOTAL] - log[p + 2] + need - spec[s + 1]
+      values[wait_at] = 0
       if excess > 0 then
-        wait = need > spec[s + 1] and NEVER or wait_for(log, p, excess, clock)
+        values[wait_at] = need > spec[s + 1] and NEVER or wait_for(log, p, spec[s], excess, clock)
         fits = fits and spec[s + 3] == 0
       end
-      values[5 + (s - 1) / 4 * STATE_FIELDS] = wait
+      p, wait_at = p + WINDOW_FIELDS, wait_at + STATE_FIELDS
     end
-    answer = answer .. pack_states(log, spec, values, clock)
+    format, at = format .. spec.states, put_states(log, spec, values, at, clock)
   end
-  return given, spack('>BI7', fits and ADMITTED or DENIED, clock) .. answer, pieces
+  values[1], values[2] = fits and ADMITTED or DENIED, clock
+  return given, spack(format, unpack(values, 1, at)), pieces
 end
 
 local good, given, answer, pieces = pcall(refund)

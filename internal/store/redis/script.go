@@ -2,6 +2,7 @@ package redis
 
 import (
 	_ "embed"
+	"regexp"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -37,7 +38,45 @@ func newScripts(testClock bool) scripts {
 		clock = testClockLua
 	}
 	build := func(main string) *redis.Script {
-		return redis.NewScript(strings.Join([]string{clock, logLua, main}, "\n"))
+		return redis.NewScript(inline(strings.Join([]string{clock, logLua, main}, "\n")))
 	}
 	return scripts{admit: build(admitLua), refund: build(refundLua), override: build(overrideLua)}
+}
+
+// inline puts the values of a script's constants in their place, and leaves out comments and indentation. A constant is a
+// name in capitals that a line of its own at the left margin sets to a number or a quoted string without commas:
+//
+//	local ENTRY, ENTRY_SIZE = '>I7I7', 14
+//
+// Names in capitals must not stand in strings.
+func inline(source string) string {
+	var (
+		declaration = regexp.MustCompile(`^local ([A-Z][A-Z_0-9]*(?:, [A-Z][A-Z_0-9]*)*) = ('[^',]*'|[0-9]+)((?:, (?:'[^',]*'|[0-9]+))*)$`)
+		word        = regexp.MustCompile(`'[^']*'|[A-Za-z_][A-Za-z_0-9]*`)
+		values      = make(map[string]string)
+		out         strings.Builder
+	)
+	for line := range strings.Lines(source) {
+		line, _, _ = strings.Cut(line, "--")
+		line = strings.TrimRight(line, " \n")
+		if m := declaration.FindStringSubmatch(line); m != nil {
+			set := strings.Split(m[2]+m[3], ", ")
+			for i, name := range strings.Split(m[1], ", ") {
+				values[name] = set[i]
+			}
+			continue
+		}
+		line = strings.TrimLeft(line, " ")
+		if line == "" {
+			continue
+		}
+		out.WriteString(word.ReplaceAllStringFunc(line, func(w string) string {
+			if v, ok := values[w]; ok {
+				return v
+			}
+			return w
+		}))
+		out.WriteByte('\n')
+	}
+	return out.String()
 }
