@@ -12,7 +12,7 @@ func (l *Log) Room(amount int64) bool {
 // Add adds a hit of amount, above 0, at the moment of the decision. The caller has asked for its windows before, and for
 // Room. It reports whether hits were merged: then the windows' states have changed beyond the amount.
 func (l *Log) Add(amount int64) (merged bool) {
-	l.ever += amount
+	l.running += amount
 	l.newest = l.now
 	if n := len(l.entries); n > 0 {
 		last := &l.entries[n-1]

@@ -31,8 +31,8 @@ type Limit struct {
 // State is one window as it stands.
 type State struct {
 	Used  int64 // live amount
-	Reset int64 // microseconds until the oldest live hit leaves; 0 if there is none
-	Wait  int64 // microseconds until the amount asked for fits; 0 if it does, Never if it cannot
+	Reset int64 // microseconds by the clock until the oldest live hit leaves; 0 if there is none
+	Wait  int64 // microseconds by the clock until the amount asked for fits; 0 if it does, Never if it cannot
 }
 
 // Empty is how a window stands that has no log: need is at least 1.
@@ -53,7 +53,7 @@ func (l *Log) Ask(i int, lim Limit, need int64) State {
 	before := l.before(first)
 	st := State{Used: l.total() - before}
 	if first < len(l.entries) {
-		st.Reset = l.entries[first].at + lim.Period - l.now
+		st.Reset = l.until(first, lim.Period)
 	}
 	switch room := lim.Max - need; {
 	case room < 0:
@@ -69,8 +69,11 @@ func (l *Log) Ask(i int, lim Limit, need int64) State {
 func (l *Log) wait(first int, target, period int64) int64 {
 	live := l.entries[first:]
 	i := sort.Search(len(live), func(i int) bool { return live[i].sum >= target })
-	return live[i].at + period - l.now
+	return l.until(first+i, period)
 }
+
+// until is how long it takes, by the clock, until entry i has left a window.
+func (l *Log) until(i int, period int64) int64 { return l.entries[i].at + period - l.now + l.ahead }
 
 // follow finds or begins the following of a window.
 func (l *Log) follow(i int, lim Limit) *follow {

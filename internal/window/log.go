@@ -48,9 +48,10 @@ type follow struct {
 type Log struct {
 	entries []entry
 	follows []follow
-	ever    int64 // amount ever added
+	running int64 // amount added and not taken back, the dead included
 	newest  int64 // time of the newest hit, which may have been taken back since
 	now     int64 // the moment of the decision that Begin began
+	ahead   int64 // how far now is ahead of the clock
 	full    int   // the length at which the next merge is due; 0 stands for ExactHits+slack
 }
 
@@ -64,12 +65,16 @@ func (l *Log) Begin(clock int64) int64 {
 			l.follows[i].first = int32(l.search(l.follows[i].period, now))
 		}
 	}
-	l.now = now
+	l.now, l.ahead = now, now-clock
 	return now
 }
 
-// Ever is the amount ever added to the log.
-func (l *Log) Ever() int64 { return l.ever }
+// Ahead is how far the log's time is ahead of the clock, microseconds: above 0 when the clock ran back behind the newest
+// hit. Reset and Wait of a State count from the clock, so they may be longer than the period by as much.
+func (l *Log) Ahead() int64 { return l.ahead }
+
+// Running is the running total: all that was added to the log, less what was taken back.
+func (l *Log) Running() int64 { return l.running }
 
 // Len is how many entries the log keeps.
 func (l *Log) Len() int { return len(l.entries) }

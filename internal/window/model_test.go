@@ -21,11 +21,11 @@ func (p *plain) now(clock int64) int64 {
 }
 
 // state computes a window from all hits.
-func (p *plain) state(l Limit, need, now int64) State {
+func (p *plain) state(l Limit, need, now, clock int64) State {
 	st := State{Used: p.used(l.Period, now)}
 	for _, h := range p.hits {
 		if h.Amount > 0 && now < h.At+l.Period {
-			st.Reset = h.At + l.Period - now
+			st.Reset = h.At + l.Period - clock
 			break
 		}
 	}
@@ -33,8 +33,8 @@ func (p *plain) state(l Limit, need, now int64) State {
 		st.Wait = Never
 		return st
 	}
-	for i := 0; p.used(l.Period, now+st.Wait)+need > l.Max; i++ {
-		st.Wait = max(st.Wait, p.hits[i].At+l.Period-now)
+	for i := 0; p.used(l.Period, max(now, clock+st.Wait))+need > l.Max; i++ {
+		st.Wait = max(st.Wait, p.hits[i].At+l.Period-clock)
 	}
 	return st
 }
@@ -84,13 +84,13 @@ func TestExactLogIsTheModel(t *testing.T) {
 				}
 				amount := rapid.Int64Range(0, 4).Draw(rt, "amount")
 				limits := drawLimits(rt, longest)
-				fits := compare(rt, log, model, limits, max(amount, 1), now)
+				fits := compare(rt, log, model, limits, max(amount, 1), now, clock)
 				if !fits || amount == 0 {
 					return
 				}
 				log.Add(amount)
 				model.hits = append(model.hits, Piece{At: now, Amount: amount})
-				compare(rt, log, model, limits, 1, now)
+				compare(rt, log, model, limits, 1, now, clock)
 			},
 			"back": func(rt *rapid.T) {
 				now := log.Begin(clock)
@@ -131,10 +131,10 @@ func drawLimits(rt *rapid.T, longest int64) []Limit {
 }
 
 // compare fails unless all windows are the model's, and tells whether need fits them.
-func compare(rt *rapid.T, log *Log, model *plain, limits []Limit, need, now int64) bool {
+func compare(rt *rapid.T, log *Log, model *plain, limits []Limit, need, now, clock int64) bool {
 	fits := true
 	for i, l := range limits {
-		got, want := log.Ask(i, l, need), model.state(l, need, now)
+		got, want := log.Ask(i, l, need), model.state(l, need, now, clock)
 		if got != want {
 			rt.Fatalf("at %d: Ask(%+v, %d) = %+v, want %+v; hits %v", now, l, need, got, want, model.hits)
 		}

@@ -35,6 +35,7 @@ func (l *Log) take(end int, amount int64, pieces []Piece) []Piece {
 		piece := min(amount, l.entries[i].sum-l.before(i))
 		if piece > 0 {
 			amount -= piece
+			l.running -= piece
 			pieces = append(pieces, Piece{At: l.entries[i].at, Amount: piece})
 		}
 	}

@@ -24,7 +24,7 @@ const fewSlots = 4
 
 // Admit decides a request. Beyond the contract's errors it errs for a request that is out of the contract's bounds.
 func (s *Store) Admit(ctx context.Context, req *store.Request, ans *store.Answer) error {
-	if err := s.ready(ctx); err != nil {
+	if err := s.inTime(ctx, req); err != nil {
 		return err
 	}
 	if err := validate(req); err != nil {
@@ -232,7 +232,7 @@ func (s *Store) add(req *store.Request, slots []slot, now int64, ans *store.Answ
 			}
 			st.Used += c.Amount
 			if st.Reset == 0 {
-				st.Reset = c.Limits[j].Period
+				st.Reset = c.Limits[j].Period + time.Duration(sl.log.Ahead())*time.Microsecond
 			}
 		}
 	}
@@ -261,7 +261,7 @@ func (s *Store) finish(req *store.Request, slots []slot, now int64, ans *store.A
 		sl := &slots[i]
 		seq := int64(0)
 		if sl.log != nil {
-			seq = sl.log.Ever()
+			seq = sl.log.Running()
 			s.account(sl.sub)
 			if sl.index != s.global() {
 				sl.shard.touch(sl.sub)

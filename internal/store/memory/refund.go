@@ -9,7 +9,7 @@ import (
 
 // Refund takes hits back. Beyond the contract's errors it errs for a request that is out of the contract's bounds.
 func (s *Store) Refund(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
-	if err := s.ready(ctx); err != nil {
+	if err := s.inTime(ctx, req); err != nil {
 		return 0, err
 	}
 	if err := validate(req); err != nil {

@@ -134,3 +134,14 @@ func (s *Store) ready(ctx context.Context) error {
 	}
 	return nil
 }
+
+// inTime errs when no decision can be made, or none that is in time. Once begun, a decision does not wait for anything.
+func (s *Store) inTime(ctx context.Context, req *store.Request) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	if !req.Deadline.IsZero() && time.Until(req.Deadline) <= 0 {
+		return fmt.Errorf("memory store: the deadline was over before the decision: %w", store.ErrTimeout)
+	}
+	return nil
+}

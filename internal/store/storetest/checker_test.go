@@ -42,7 +42,7 @@ func simulate(seed uint64, q quirk) []record {
 		rec := record{admitted: ans.Admitted, now: m.now, sent: m.now - epoch - 1, received: m.now - epoch + 1}
 		next := 0
 		for log := range checks {
-			seq := m.log(&checks[log]).ever
+			seq := m.log(&checks[log]).total
 			if !ans.Admitted && q.charge == log+1 {
 				seq-- // the answer was made before the charge
 			}

@@ -24,7 +24,7 @@ type logName struct {
 type modelLog struct {
 	hits  []modelHit // in the order of time
 	asked map[int64]int64
-	ever  int64
+	total int64 // taken and not given back
 }
 
 // modelHit is one hit.
@@ -65,18 +65,18 @@ func (l *modelLog) used(period, now int64) int64 {
 	return sum
 }
 
-// resets is how long it takes until the oldest live hit leaves.
-func (l *modelLog) resets(period, now int64) int64 {
+// leaves is the moment at which the oldest live hit leaves; the clock's if there is none.
+func (l *modelLog) leaves(period, now, clock int64) int64 {
 	for _, h := range l.hits {
 		if h.amount > 0 && h.at <= now && now < h.at+period {
-			return h.at + period - now
+			return h.at + period
 		}
 	}
-	return 0
+	return clock
 }
 
-// wait is how long it takes until need fits: it tries now and every moment at which a hit leaves.
-func (l *modelLog) wait(need int64, lim *store.Limit, now int64) time.Duration {
+// wait is how long it takes by the clock until need fits: it tries now and every moment at which a hit leaves.
+func (l *modelLog) wait(need int64, lim *store.Limit, now, clock int64) time.Duration {
 	if need > lim.Max {
 		return store.Never
 	}
@@ -87,7 +87,7 @@ func (l *modelLog) wait(need int64, lim *store.Limit, now int64) time.Duration {
 	for _, h := range l.hits {
 		then := h.at + period
 		if then > now && l.used(period, then)+need <= lim.Max {
-			return time.Duration(then-now) * time.Microsecond
+			return time.Duration(then-clock) * time.Microsecond
 		}
 	}
 	return store.Never // never reached: an empty window has room for what is not above the limit
@@ -118,8 +118,8 @@ func (m *model) look(checks []store.Check) store.Answer {
 			log.asked[period] = now
 			st := store.State{
 				Used:  log.used(period, now),
-				Reset: time.Duration(log.resets(period, now)) * time.Microsecond,
-				Wait:  log.wait(max(c.Amount, 1), lim, now),
+				Reset: time.Duration(log.leaves(period, now, m.now)-m.now) * time.Microsecond,
+				Wait:  log.wait(max(c.Amount, 1), lim, now, m.now),
 			}
 			ans.Admitted = ans.Admitted && (lim.Shadow || st.Wait == 0)
 			ans.States = append(ans.States, st)
@@ -135,7 +135,7 @@ func (m *model) take(checks []store.Check) {
 		if c.Amount > 0 {
 			log := m.log(c)
 			log.hits = append(log.hits, modelHit{at: log.time(m.now), amount: c.Amount})
-			log.ever += c.Amount
+			log.total += c.Amount
 		}
 	}
 }
@@ -177,6 +177,7 @@ func (l *modelLog) takeBack(amount, before, now int64) []modelHit {
 		h := &l.hits[i]
 		if took := min(amount, h.amount); h.at <= before && now < h.at+retention && took > 0 {
 			h.amount -= took
+			l.total -= took
 			amount -= took
 			pieces = append(pieces, modelHit{at: h.at, amount: took})
 		}

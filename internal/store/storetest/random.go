@@ -198,12 +198,12 @@ func (w *walk) compare(checks []store.Check, got, want *store.Answer) {
 	}
 	for i := range got.Seqs {
 		key := logName{checks[i].Subject, checks[i].Unit}
-		ever := w.model.log(&checks[i]).ever
+		total := w.model.log(&checks[i]).total
 		offset, known := w.offsets[key]
 		if !known {
-			w.offsets[key] = got.Seqs[i] - ever
-		} else if got.Seqs[i] != ever+offset {
-			w.rt.Fatalf("at %d: %s: sequence %d of check %d, want %d", w.model.now, describe(checks), got.Seqs[i], i, ever+offset)
+			w.offsets[key] = got.Seqs[i] - total
+		} else if got.Seqs[i] != total+offset {
+			w.rt.Fatalf("at %d: %s: sequence %d of check %d, want %d", w.model.now, describe(checks), got.Seqs[i], i, total+offset)
 		}
 	}
 }

@@ -54,6 +54,13 @@ func refusals(t *testing.T, f *Fixture) {
 	if err := f.Store.Admit(ended, &store.Request{Checks: call(hit(alice, 1, fine))}, new(store.Answer)); err == nil {
 		t.Errorf("Admit under an ended context: no error")
 	}
+	late := &store.Request{Checks: call(hit(alice, 1, fine)), Deadline: time.Now().Add(-sec)}
+	if err := f.Store.Admit(context.Background(), late, new(store.Answer)); !errors.Is(err, store.ErrTimeout) {
+		t.Errorf("Admit after its deadline: error %v, want ErrTimeout", err)
+	}
+	if _, err := f.Store.Refund(context.Background(), late, new(store.Answer)); !errors.Is(err, store.ErrTimeout) {
+		t.Errorf("Refund after its deadline: error %v, want ErrTimeout", err)
+	}
 	wantUsed(t, c.admit(hit(alice, 0, fine)), 1)
 }
 

@@ -105,10 +105,21 @@ func windowRules() []rule {
 		}},
 		{"a clock that runs back does not revive or lose anything", []step{
 			{at: mins, checks: call(hit(alice, 1, two)), ok: true, states: states(st(1, mins, 0))},
-			{at: 10 * sec, checks: call(hit(alice, 1, two)), ok: true, states: states(st(2, mins, 0))},
-			{at: 20 * sec, checks: call(hit(alice, 1, two)), states: states(st(2, mins, mins))},
+			{at: 10 * sec, checks: call(hit(alice, 1, two)), ok: true, states: states(st(2, mins+50*sec, 0))},
+			{at: 20 * sec, checks: call(hit(alice, 1, two)), states: states(st(2, mins+40*sec, mins+40*sec))},
 			{at: 2*mins - micro, checks: call(hit(alice, 1, two)), states: states(st(2, micro, micro))},
 			{at: 2 * mins, checks: call(hit(alice, 2, two)), ok: true, states: states(st(2, mins, 0))},
+		}},
+		{"after a clock that ran back a wait may be longer than the period, and is exact", []step{
+			{at: mins, checks: call(hit(alice, 2, two, lim(5, hour))), ok: true},
+			{at: 5 * sec, checks: call(hit(alice, 1, two, lim(5, hour))),
+				states: states(st(2, mins+55*sec, mins+55*sec), st(2, hour+55*sec, 0))},
+			{at: 5 * sec, do: refund, checks: call(hit(alice, 1, two, lim(5, hour))), took: 1, ok: true,
+				states: states(st(1, mins+55*sec, 0), st(1, hour+55*sec, 0))},
+			{at: 5 * sec, checks: call(hit(alice, 2, two, lim(5, hour))),
+				states: states(st(1, mins+55*sec, mins+55*sec), st(1, hour+55*sec, 0))},
+			{at: 2*mins - micro, checks: call(hit(alice, 2, two, lim(5, hour)))},
+			{at: 2 * mins, checks: call(hit(alice, 2, two, lim(5, hour))), ok: true},
 		}},
 		{"what was dead when a call looked or was denied is live again when the clock runs back before it", []step{
 			{at: 0, checks: call(hit(alice, 2, two, lim(9, hour))), ok: true},
