@@ -1,7 +1,6 @@
 -- Decides many requests in one step, each by itself and in order.
 --
--- KEYS: the logs. ARGV[1]: the specs. ARGV[2]: the requests, one after another. Returns one answer per request: '>B' verdict,
--- '>I7' clock, then each check's states.
+-- KEYS: the logs. ARGV[1]: the specs. ARGV[2]: the requests, one after another. Returns one answer per request.
 
 local DRY = 1 -- flag: answer only, take nothing
 
@@ -9,25 +8,8 @@ local clock = read_clock()
 local specs = parse_specs(ARGV[1])
 local requests = ARGV[2]
 local logs, dirty = {}, {}
-local values, of, by, amounts = {}, {}, {}, {} -- scratch of one decision: the answer; log, spec and amount of each check
-
--- Puts the waits of one check into values behind `at` and says whether every enforced limit has room.
-local function evaluate(log, spec, amount, at)
-  local need, fits, total, p = amount > 0 and amount or 1, true, log[TOTAL], FIRST
-  at = at + WAIT_AT
-  for s = 1, spec.last, 4 do
-    local after = total - log[p + 2] + need
-    local limit = spec[s + 1]
-    if after > limit then
-      values[at] = need > limit and NEVER or wait_for(log, p, spec[s], after - limit, clock)
-      fits = fits and spec[s + 3] == 0 and after <= NEVER / 2
-    else
-      values[at] = 0
-    end
-    p, at = p + WINDOW_FIELDS, at + STATE_FIELDS
-  end
-  return fits
-end
+-- Scratch of one decision: the answer, the waits, and of each check its log, spec, amount and place in the answer.
+local values, waits, of, by, amounts, places = {}, {}, {}, {}, {}, {}
 
 -- Decides the request at `position`; returns the answer and the position behind it.
 local function decide(position)
@@ -52,12 +34,12 @@ local function decide(position)
   if stale then
     return stale_answer(stale), position
   end
-  local admitted, format, at = true, '>BI7', 2
+  local admitted, late, format, at, w = true, false, '>BI7', 2, 0
   for c = 1, count do
-    local log, spec = of[c], by[c]
-    track(log, spec)
-    admitted = evaluate(log, spec, amounts[c], at) and admitted
-    format, at = format .. spec.states, at + 2 + spec.k * STATE_FIELDS
+    local spec, amount = by[c], amounts[c]
+    local fits, short = look(of[c], spec, amount > 0 and amount or 1, values, at, waits, w, clock)
+    admitted, late = admitted and fits, late or short
+    places[c], format, at, w = at, format .. spec.states, at + 2 + spec.k * 2, w + spec.k
   end
   if admitted and flags ~= DRY then
     for c = 1, count do
@@ -66,9 +48,9 @@ local function decide(position)
       end
     end
     for c = 1, count do
-      local log = of[c]
-      if amounts[c] > 0 then
-        append(log, by[c], amounts[c])
+      local log, amount = of[c], amounts[c]
+      if amount > 0 then
+        append(log, by[c], amount, values, places[c], clock)
         if not log[DIRTY] then
           log[DIRTY] = true
           dirty[#dirty + 1] = log
@@ -76,11 +58,16 @@ local function decide(position)
       end
     end
   end
-  values[1], values[2] = admitted and ADMITTED or DENIED, clock
-  at = 2
-  for c = 1, count do
-    at = put_states(of[c], by[c], values, at, clock)
+  local verdict = admitted and ADMITTED or DENIED
+  values[2] = clock
+  if late then
+    verdict, format = verdict + WAITS, format .. srep('I7', w)
+    for i = 1, w do
+      values[at + i] = waits[i]
+    end
+    at = at + w
   end
+  values[1] = verdict
   return spack(format, unpack(values, 1, at)), position
 end
 

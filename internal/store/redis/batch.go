@@ -22,12 +22,10 @@ const (
 	maxBatchChecks = 128
 	// maxQueue is how many decisions may wait to be sent; one more is answered with ErrUnavailable at once.
 	maxQueue = 8192
-	// senders is how many script calls may be under way at once.
+	// senders is how many script calls may be under way at once. A second one joins the first when a whole batch waits or
+	// when the first is slow: Redis runs one at a time, and a larger batch costs less per decision.
 	senders = 3
-	// crowd is how many decisions must wait before another call joins those under way. Redis runs one call at a time, so a
-	// second one gains little until the first is nearly done, and a larger batch costs less per decision.
-	crowd = 24
-	// slow is how long a call may be under way before the next decision no longer waits for it.
+	// slow is how long ago the last call may have been sent for a decision to wait for its end.
 	slow = 2 * time.Millisecond
 )
 
@@ -114,7 +112,7 @@ func (b *batcher) enqueue(j *job, now time.Time) bool {
 	}
 	b.queue = append(b.queue, j)
 	needed := b.sending == 0 ||
-		b.sending < senders && (len(b.queue) >= b.sending*crowd || now.Sub(b.lastSent) > slow)
+		b.sending < senders && (len(b.queue) >= maxBatch || now.Sub(b.lastSent) > slow)
 	if needed {
 		b.sending++
 		b.lastSent = now // it takes its batch within moments
@@ -131,7 +129,7 @@ func (b *batcher) enqueue(j *job, now time.Time) bool {
 func (b *batcher) take(batch []*job, first bool) (taken []*job, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.queue) == 0 || !first && b.sending > 1 && len(b.queue) < crowd {
+	if len(b.queue) == 0 || !first && b.sending > 1 && len(b.queue) < maxBatch {
 		b.sending--
 		return batch, false
 	}

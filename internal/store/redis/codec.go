@@ -15,6 +15,8 @@ const (
 	admitted = 1
 	stale    = 2
 	failed   = 3
+	// withWaits is added to denied or admitted when the waits follow the states.
+	withWaits = 4
 )
 
 // The kinds of window that a script knows.
@@ -118,24 +120,33 @@ func decodeAnswer(reply string, checks []store.Check, ans *store.Answer, at []in
 			ans.Stale = append(ans.Stale, store.Stale{Check: index, Version: version, Value: value})
 		}
 		return r.err
-	case denied, admitted:
-		ans.Admitted = verdict == admitted
-		ans.Now = r.uint56()
-		for i := range checks {
-			ans.Seqs = append(ans.Seqs, r.uint56())
-			now := r.uint56()
-			if i < len(at) {
-				at[i] = now
-			}
-			for range checks[i].Limits {
-				ans.States = append(ans.States, store.State{
-					Used: r.uint56(), Reset: micros(r.uint56()), Wait: micros(r.uint56()),
-				})
-			}
-		}
+	case denied, admitted, denied + withWaits, admitted + withWaits:
+		r.states(verdict, checks, ans, at)
 		return r.err
 	default:
 		return fmt.Errorf("%w: %s", store.ErrCorrupt, r.s)
+	}
+}
+
+// states reads the states of all checks behind those that ans already holds.
+func (r *reader) states(verdict byte, checks []store.Check, ans *store.Answer, at []int64) {
+	ans.Admitted = verdict&admitted != 0
+	ans.Now = r.uint56()
+	first := len(ans.States)
+	for i := range checks {
+		now := r.uint56()
+		if i < len(at) {
+			at[i] = now
+		}
+		ans.Seqs = append(ans.Seqs, r.uint56())
+		for range checks[i].Limits {
+			ans.States = append(ans.States, store.State{Used: r.uint56(), Reset: micros(r.uint56())})
+		}
+	}
+	if verdict&withWaits != 0 {
+		for i := first; i < len(ans.States); i++ {
+			ans.States[i].Wait = micros(r.uint56())
+		}
 	}
 }
 

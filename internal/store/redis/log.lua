@@ -235,21 +235,6 @@ local function adopt(log, spec)
   end
 end
 
--- Sees to it that the log's first windows are those of the spec, with their cursors as of now.
-local function track(log, spec)
-  local shapes = log[SHAPES]
-  if shapes ~= spec.shapes and ssub(shapes, 1, #spec.shapes) ~= spec.shapes then
-    adopt(log, spec)
-  end
-  local now, p = log[NOW], FIRST
-  for s = 1, spec.last, 4 do
-    if now >= log[p + 1] then
-      advance(log, p, spec[s])
-    end
-    p = p + WINDOW_FIELDS
-  end
-end
-
 -- How long until the window at log[p...] has lost `excess` more than now, by the script's clock.
 local function wait_for(log, p, period, excess, clock)
   local base = log[p + 2]
@@ -292,8 +277,8 @@ local function quantum_of(log, spec)
   return quantum
 end
 
--- Takes a hit. Nothing in here can fail.
-local function append(log, spec, amount)
+-- Takes a hit, and has what look put at values[at+1...] say so. Nothing in here can fail.
+local function append(log, spec, amount, values, at, clock)
   local now, n, k = log[NOW], log[N], log[K]
   local merge = n > 0 and log[LAST] == now
   if n > 0 and not merge and spec.quantum > 0 then
@@ -304,11 +289,20 @@ local function append(log, spec, amount)
     n = n + 1
     log[N] = n
   end
-  log[STORED], log[LAST], log[TOTAL] = n - 1, now, log[TOTAL] + amount
-  local p = FIRST
-  for i = 1, k do
-    if log[p] >= n - 1 then -- the window was empty, or begins at this entry
-      log[p], log[p + 1] = n - 1, now + (spec[i * 4 - 3] or shape(log, i))
+  local total, newest, p = log[TOTAL] + amount, n - 1, FIRST
+  log[STORED], log[LAST], log[TOTAL], values[at + 2] = newest, now, total, total
+  at = at + 3
+  for s = 1, spec.last, 4 do
+    values[at] = values[at] + amount
+    if log[p] >= newest then -- the window was empty, or begins at this entry
+      local leaves = now + spec[s]
+      log[p], log[p + 1], values[at + 1] = newest, leaves, leaves - clock
+    end
+    p, at = p + WINDOW_FIELDS, at + 2
+  end
+  for i = spec.k + 1, k do
+    if log[p] >= newest then
+      log[p], log[p + 1] = newest, now + shape(log, i)
     end
     p = p + WINDOW_FIELDS
   end
@@ -439,22 +433,38 @@ local function write_log(log)
   end
 end
 
--- An answer about one check: '>I7I7' total, the log's now, and '>I7I7I7' per window: used, reset, wait. They are put
--- together in a list; wait is put at its place before, by whoever evaluates the check.
-local STATE, STATES, STATE_FIELDS = 'I7I7I7', 'I7I7', 3
-local WAIT_AT = 5 -- place of the first wait in a check's part
+-- An answer: '>B' verdict, '>I7' clock; then per check '>I7I7' its log's now and total, and '>I7I7' per window: used, reset;
+-- and where the verdict says so '>I7' per window of all checks: how long until the amount fits, 0 if it does, NEVER if it
+-- cannot. It is put together in a list, whose first two places are the verdict's and the clock's.
+local STATE, STATES = 'I7I7', 'I7I7'
 
--- Puts a check's answer at values[at+1...]; returns the last place.
-local function put_states(log, spec, values, at, clock)
-  local total = log[TOTAL]
-  values[at + 1], values[at + 2] = total, log[NOW]
-  at = at + 2
-  for p = FIRST, FIRST - 1 + spec.k * WINDOW_FIELDS, WINDOW_FIELDS do
-    local leaves = log[p + 1]
-    values[at + 1], values[at + 2] = total - log[p + 2], leaves ~= NEVER and leaves - clock or 0
-    at = at + STATE_FIELDS
+-- Brings a log's windows up to now, puts what it says at values[at+1...] and the waits at waits[w+1...]. Says whether every
+-- enforced limit has room for `need` more, and whether any limit, shadow or not, has not.
+local function look(log, spec, need, values, at, waits, w, clock)
+  local shapes, now, total, p = log[SHAPES], log[NOW], log[TOTAL], FIRST
+  if shapes ~= spec.shapes and ssub(shapes, 1, #spec.shapes) ~= spec.shapes then
+    adopt(log, spec)
   end
-  return at
+  local fits, short = true, false
+  values[at + 1], values[at + 2] = now, total
+  at = at + 3
+  for s = 1, spec.last, 4 do
+    if now >= log[p + 1] then
+      advance(log, p, spec[s])
+    end
+    local leaves, used, limit = log[p + 1], total - log[p + 2], spec[s + 1]
+    values[at], values[at + 1] = used, leaves ~= NEVER and leaves - clock or 0
+    w = w + 1
+    if used + need > limit then
+      short = true
+      waits[w] = need > limit and NEVER or wait_for(log, p, spec[s], used + need - limit, clock)
+      fits = fits and spec[s + 3] == 0 and used + need <= NEVER / 2
+    else
+      waits[w] = 0
+    end
+    p, at = p + WINDOW_FIELDS, at + 2
+  end
+  return fits, short
 end
 
 -- The windows that policies ask for, one spec after another: '>B' count and '>I7I7BB' each: period, limit, kind, 1 if it is
@@ -484,8 +494,8 @@ end
 -- made from.
 local CHECK, CHECK_SIZE = '>I2BI7I7', 17
 
--- Verdicts, the first byte of an answer.
-local DENIED, ADMITTED, STALE, FAILED = 0, 1, 2, 3
+-- Verdicts, the first byte of an answer; WAITS is added to the first two.
+local DENIED, ADMITTED, STALE, FAILED, WAITS = 0, 1, 2, 3, 4
 
 -- What to answer when a decision has failed.
 local function failure(problem)

@@ -87,7 +87,7 @@ local function refund()
     return 0, stale_answer(stale)
   end
   for c = 1, count do
-    track(logs[c], specs[spec_of[c]])
+    look(logs[c], specs[spec_of[c]], 1, {}, 0, {}, 0, clock)
     read_entries(logs[c], 0, logs[c][N]) -- all that can fail fails before the first write
   end
   local given, pieces = 0, {}
@@ -108,27 +108,21 @@ local function refund()
       given, left = given + taken, left - taken
     end
   end
-  local fits, values, format, at = true, {}, '>BI7', 2
+  local fits, values, waits, format, at, w = true, {}, {}, '>BI7', 2, 0
   for c = 1, count do
     local log, spec = logs[c], specs[spec_of[c]]
     if log[DIRTY] then
       settle_windows(log)
       call('SETRANGE', log[KEY], '0', pack_head(log))
     end
-    local need, p, wait_at = undo and amounts[c] or 1, FIRST, at + WAIT_AT
-    for s = 1, spec.k * 4, 4 do
-      local excess = log[TOTAL] - log[p + 2] + need - spec[s + 1]
-      values[wait_at] = 0
-      if excess > 0 then
-        values[wait_at] = need > spec[s + 1] and NEVER or wait_for(log, p, spec[s], excess, clock)
-        fits = fits and spec[s + 3] == 0
-      end
-      p, wait_at = p + WINDOW_FIELDS, wait_at + STATE_FIELDS
-    end
-    format, at = format .. spec.states, put_states(log, spec, values, at, clock)
+    fits = look(log, spec, undo and amounts[c] or 1, values, at, waits, w, clock) and fits
+    format, at, w = format .. spec.states, at + 2 + spec.k * 2, w + spec.k
   end
-  values[1], values[2] = fits and ADMITTED or DENIED, clock
-  return given, spack(format, unpack(values, 1, at)), pieces
+  values[1], values[2] = (fits and ADMITTED or DENIED) + WAITS, clock
+  for i = 1, w do
+    values[at + i] = waits[i]
+  end
+  return given, spack(format .. srep('I7', w), unpack(values, 1, at + w)), pieces
 end
 
 local good, given, answer, pieces = pcall(refund)
