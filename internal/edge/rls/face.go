@@ -9,7 +9,6 @@ import (
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/ratelimitd/ratelimitd/internal/engine"
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 )
 
@@ -20,8 +19,8 @@ type face struct {
 	limit policy.Limit
 
 	current *ratelimitv3.RateLimitResponse_RateLimit
-	stored  encoded // the metadata of an answer by the store
-	local   encoded // the metadata of an answer from memory
+	allowed encoded // the metadata of an allowed call
+	denied  encoded // the metadata of a denial
 	reason  string  // "user:minute"
 	limited string  // the start of the problem document of a denial with a wait, up to the limit's amount
 	never   string  // the same for a denial of what can never pass
@@ -36,8 +35,8 @@ func newFace(tier string, l *policy.Limit) *face {
 		tier:    tier,
 		limit:   *l,
 		current: currentLimit(l),
-		stored:  metadata(tier, l.Name, engine.Stored),
-		local:   metadata(tier, l.Name, engine.Local),
+		allowed: metadata(tier, ""),
+		denied:  metadata(tier, l.Name),
 		reason:  tier + ":" + l.Name,
 		limited: startProblem(exceeded, ProblemRateLimited, tier) + `,"limit":` + formatAmount(l.Unit, l.Max),
 		never:   startProblem(exceeded+neverFits, ProblemNeverFits, tier) + `,"limit":` + formatAmount(l.Unit, l.Max),
@@ -50,18 +49,12 @@ func newFace(tier string, l *policy.Limit) *face {
 	return f
 }
 
-// metadata returns the face's metadata for a mode.
-func (f *face) metadata(m engine.Mode) encoded {
-	switch m {
-	case engine.Stored:
-		return f.stored
-	case engine.Local:
-		return f.local
-	case engine.FailedOpen, engine.FailedShut, engine.Unmatched, engine.Disabled:
-		fallthrough // none of these comes with a limit
-	default:
-		return metadata(f.tier, f.limit.Name, m)
+// metadata returns the face's metadata for a verdict.
+func (f *face) metadata(denied bool) encoded {
+	if denied {
+		return f.denied
 	}
+	return f.allowed
 }
 
 // keptFaces is how many faces are kept; a power of two.

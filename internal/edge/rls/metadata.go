@@ -3,26 +3,34 @@ package rls
 import (
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/ratelimitd/ratelimitd/internal/engine"
 )
 
-// The fields of the dynamic metadata.
+// The fields of the dynamic metadata. There are few, because reading them is what costs a client most of an answer: an
+// allowed call has the tier alone, a denial the tier and the limit, an answer without the store the tier and which way
+// it failed.
 const (
 	metaTier     = "tier"      // the tier that decided
-	metaLimit    = "limit"     // the name of the limit that decided; left out when the store gave no numbers
-	metaMode     = "mode"      // where the answer came from, as engine.Mode spells it
-	metaFailOpen = "fail_open" // true if the call went through because the store could not be asked
+	metaLimit    = "limit"     // the name of the limit that denied
+	metaFailOpen = "fail_open" // true: the call went through because the store could not be asked
+	metaFailShut = "fail_shut" // true: the call was denied because the store could not be asked
 )
 
-// dynamicMetadata is the number of RateLimitResponse.dynamic_metadata.
-const dynamicMetadata protowire.Number = 6
+// The numbers of the protocol's fields: of RateLimitResponse, google.protobuf.Struct with its map's entries, and
+// google.protobuf.Value.
+const (
+	numDynamicMetadata protowire.Number = 6
+	numFields          protowire.Number = 1
+	numKey             protowire.Number = 1
+	numValue           protowire.Number = 2
+	numString          protowire.Number = 3
+	numBool            protowire.Number = 4
+)
 
 // encoded is the field dynamic_metadata as it is sent. Marshalling a Struct costs more than all the rest of an answer,
-// since it is a map; so it is done once per limit, and an answer carries the bytes among its unknown fields, which are
+// since it is a map; so a limit's is encoded once, and an answer carries the bytes among its unknown fields, which are
 // sent as they are. A reader of the sent answer sees no difference.
 type encoded = protoreflect.RawFields
 
@@ -31,21 +39,54 @@ func attach(resp *ratelimitv3.RateLimitResponse, meta encoded) {
 	resp.ProtoReflect().SetUnknown(meta)
 }
 
-// metadata says which tier and limit decided, and how. Empty names are left out.
-func metadata(tier, limit string, m engine.Mode) encoded {
-	fields := map[string]*structpb.Value{
-		metaMode:     structpb.NewStringValue(m.String()),
-		metaFailOpen: structpb.NewBoolValue(m == engine.FailedOpen),
-	}
-	if tier != "" {
-		fields[metaTier] = structpb.NewStringValue(tier)
-	}
+// metadata says which tier decided and, if it is not empty, which limit denied.
+func metadata(tier, limit string) encoded {
+	fields := appendText(nil, metaTier, tier)
 	if limit != "" {
-		fields[metaLimit] = structpb.NewStringValue(limit)
+		fields = appendText(fields, metaLimit, limit)
 	}
-	value, err := (proto.MarshalOptions{Deterministic: true}).Marshal(&structpb.Struct{Fields: fields})
-	if err != nil {
-		return nil // only a name that is not UTF-8 cannot be sent; the policy refuses those
+	return asField(fields)
+}
+
+// metadataWithoutLimit says how a tier answered when no limit can be named: the store gave no numbers, or only shadow
+// limits were asked for.
+func metadataWithoutLimit(tier string, m engine.Mode) encoded {
+	var fields []byte
+	if tier != "" {
+		fields = appendText(fields, metaTier, tier)
 	}
-	return protowire.AppendBytes(protowire.AppendTag(nil, dynamicMetadata, protowire.BytesType), value)
+	switch m {
+	case engine.FailedOpen:
+		fields = appendTrue(fields, metaFailOpen)
+	case engine.FailedShut:
+		fields = appendTrue(fields, metaFailShut)
+	case engine.Stored, engine.Local, engine.Unmatched, engine.Disabled:
+	}
+	return asField(fields)
+}
+
+// appendText appends an entry of a Struct's map whose value is a text.
+func appendText(fields []byte, key, text string) []byte {
+	value := protowire.AppendTag(nil, numString, protowire.BytesType)
+	return appendEntry(fields, key, protowire.AppendString(value, text))
+}
+
+// appendTrue appends an entry of a Struct's map whose value is true.
+func appendTrue(fields []byte, key string) []byte {
+	value := protowire.AppendTag(nil, numBool, protowire.VarintType)
+	return appendEntry(fields, key, protowire.AppendVarint(value, 1))
+}
+
+func appendEntry(fields []byte, key string, value []byte) []byte {
+	entry := protowire.AppendTag(nil, numKey, protowire.BytesType)
+	entry = protowire.AppendString(entry, key)
+	entry = protowire.AppendTag(entry, numValue, protowire.BytesType)
+	entry = protowire.AppendBytes(entry, value)
+	fields = protowire.AppendTag(fields, numFields, protowire.BytesType)
+	return protowire.AppendBytes(fields, entry)
+}
+
+// asField makes a Struct's fields the answer's metadata.
+func asField(fields []byte) encoded {
+	return protowire.AppendBytes(protowire.AppendTag(nil, numDynamicMetadata, protowire.BytesType), fields)
 }

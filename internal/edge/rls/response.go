@@ -29,9 +29,9 @@ func (s *Server) respond(dec *engine.Decision) *ratelimitv3.RateLimitResponse {
 	var f *face
 	if deciding.Limit != nil {
 		f = s.faces.of(deciding.Tier, deciding.Limit)
-		attach(r.resp, f.metadata(dec.Mode))
+		attach(r.resp, f.metadata(dec.Denied))
 	} else {
-		attach(r.resp, metadata(deciding.Tier, "", dec.Mode))
+		attach(r.resp, metadataWithoutLimit(deciding.Tier, dec.Mode))
 	}
 	if dec.Denied {
 		s.writeDenial(r.resp, f, deciding)
