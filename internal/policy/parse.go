@@ -90,6 +90,7 @@ func (d *document) snapshot() *Snapshot {
 // newTier makes one tier with its own copy of every plan.
 func (s *Snapshot) newTier(d *document, text tierText) tier {
 	t := tier{
+		none: noLimits(),
 		name: text.name, key: text.key, planKey: text.planKey, trustPlan: text.trustPlan,
 		onStoreFailure: text.onStoreFailure,
 		plans:          map[string]*Limits{}, listed: map[string]*Limits{}, fallback: &Limits{},

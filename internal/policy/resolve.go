@@ -3,7 +3,6 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/store"
@@ -104,13 +103,13 @@ func (s *Snapshot) tierOfKey(key string) *tier {
 	return nil
 }
 
-// noLimits is what a subject without request limits is asked for: nothing is taken and nothing denies, but the store says
-// when the subject has been given an override.
-var noLimits = sync.OnceValue(func() *Limits {
+// noLimits makes what a subject without request limits is asked for: nothing is taken and nothing denies, but the store
+// says when the subject has been given an override.
+func noLimits() *Limits {
 	return newLimits("", []Limit{{
 		Name: "none", Unit: store.Requests, Max: store.MaxRequests, Period: time.Minute, Shadow: true, Ordinal: -1,
 	}})
-})
+}
 
 // add makes or widens the check of a subject and returns its index; -1 for one that has nothing to give
 // back.
@@ -125,7 +124,7 @@ func (to *side) add(t *tier, d *Descriptor, id string, known Overrides, first bo
 			if d.Refund {
 				return -1, nil
 			}
-			limits, origin = noLimits(), fromNowhere
+			limits, origin = t.none, fromNowhere
 		}
 		// The last place is the global tier's.
 		if len(to.checks) == MaxChecks-1 {

@@ -58,7 +58,7 @@ func written(res *Resolution) string {
 		for _, c := range checks {
 			fmt.Fprintf(&text, " %s:%s*%d(%s:", c.Subject.Kind, c.Subject.ID, c.Amount, c.Limits.Plan)
 			for _, limit := range c.Named {
-				if c.Limits == noLimits() {
+				if c.origin == fromNowhere {
 					text.WriteString(" nothing")
 					continue
 				}
@@ -261,7 +261,7 @@ func TestResolveAsksForOverrides(t *testing.T) {
 	}
 	var res Resolution
 	if err := snapshot.Resolve(call("user_id=free"), known, &res); err != nil || res.Admit[0].Override != 14 ||
-		res.Admit[0].Limits != noLimits() {
+		res.Admit[0].origin != fromNowhere {
 		t.Errorf("a user with no limits by override: %v, %s; want it asked under its version, and no limits", err, written(&res))
 	}
 }

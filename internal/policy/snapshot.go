@@ -47,6 +47,7 @@ type tier struct {
 	plans          map[string]*Limits
 	listed         map[string]*Limits // by id: the policy's own list
 	fallback       *Limits            // the default plan's; without a plan, no limits; never nil
+	none           *Limits            // what a subject without request limits is asked for; nil for the global tier
 }
 
 // TierLimit is a limit with the tier that it belongs to.

@@ -109,7 +109,8 @@ type Request struct {
 	Deadline time.Time
 }
 
-// State is one limit after the decision.
+// State is one limit after the decision. Its durations count from Answer.Now, the store's clock: after a clock that ran
+// back they may be longer than the period, by as much as the log's time is ahead of it.
 type State struct {
 	Used  int64         // live in the window, this call's amount included if it was admitted
 	Reset time.Duration // until the oldest live hit leaves; 0 if none is live
@@ -151,8 +152,9 @@ type Store interface {
 	// context's error; then ans says nothing.
 	Admit(ctx context.Context, req *Request, ans *Answer) error
 	// Refund gives hits back: for each check it takes back up to Amount of the subject's live hits, the newest first. A
-	// hit is live here in the longest window that any policy asked of the log. The first check bounds the others: no other subject gets back more than the first one did, and they get back the
-	// hits of the same moments. It fills ans as a check of amount 0 would after it and returns what the first got back.
+	// hit is live here in the longest window that any policy asked of the log. The first check bounds the others: no
+	// other subject gets back more than the first one did, and they get back the hits of the same moments. It fills ans
+	// as a check of amount 0 would after it and returns what the first got back.
 	Refund(ctx context.Context, req *Request, ans *Answer) (int64, error)
 	// Reset forgets a subject's hits; its override stays.
 	Reset(ctx context.Context, s Subject) error

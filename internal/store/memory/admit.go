@@ -57,7 +57,7 @@ func (s *Store) admit(req *store.Request, slots []slot, ans *store.Answer) (int6
 		}
 		s.add(req, slots, now, ans)
 	}
-	s.finish(req, slots, now, ans)
+	s.finish(slots, now, ans)
 	return now, nil
 }
 
@@ -256,7 +256,7 @@ func (s *Store) createLog(sl *slot, c *store.Check, now int64) {
 
 // finish gives the sequence numbers and keeps house: bytes, the order of use, and a few steps of the sweep. Nothing of
 // the slots is used after it.
-func (s *Store) finish(req *store.Request, slots []slot, now int64, ans *store.Answer) {
+func (s *Store) finish(slots []slot, now int64, ans *store.Answer) {
 	for i := range slots {
 		sl := &slots[i]
 		seq := int64(0)

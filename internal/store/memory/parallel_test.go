@@ -66,7 +66,7 @@ func anything(s *memory.Store, random *rand.Rand, users int, ans *store.Answer) 
 		})
 	}
 	random.Shuffle(len(req.Checks), func(i, j int) { req.Checks[i], req.Checks[j] = req.Checks[j], req.Checks[i] })
-	err := error(nil)
+	var err error
 	switch random.IntN(10) {
 	case 0:
 		_, err = s.Refund(ctx, req, ans)

@@ -40,7 +40,7 @@ func (s *Store) refund(req *store.Request, slots []slot, ans *store.Answer) (int
 	look(req, slots, now) // the windows asked for say how far back hits are live
 	took := takeBack(req, slots)
 	ask(looking(req), slots, now, ans)
-	s.finish(req, slots, now, ans)
+	s.finish(slots, now, ans)
 	return took, nil
 }
 
