@@ -13,12 +13,14 @@ import (
 )
 
 // Run makes a daemon, serves, and obeys signals until it is to end: SIGHUP reloads the policy, any other signal stops,
-// and one more cuts off what is still in flight. It errs when the daemon cannot start or a server ends by itself.
+// and one more cuts off what is still in flight. It errs when the daemon cannot start or a server ends by itself. It
+// tunes the process's garbage collection, see TuneRuntime.
 func Run(ctx context.Context, opt Options, log *telemetry.Log, signals <-chan os.Signal) error {
 	a, err := New(opt, log)
 	if err != nil {
 		return err
 	}
+	TuneRuntime(opt.MemoryLimit)
 	if err := a.Start(ctx); err != nil {
 		return err
 	}

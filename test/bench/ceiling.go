@@ -27,8 +27,10 @@ func (ceiling) ShouldRateLimit(_ context.Context, req *rlsv3.RateLimitRequest) (
 	return &rlsv3.RateLimitResponse{OverallCode: rlsv3.RateLimitResponse_OK, Statuses: statuses}, nil
 }
 
-// runCeiling is the ceiling's process. It ends when its input does.
+// runCeiling is the ceiling's process. It collects garbage as the daemon does, and ends when its input does.
 func runCeiling(addr string, in io.Reader) error {
+	app.TuneRuntime(app.DefaultMemoryLimit)
+
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, err)

@@ -42,6 +42,7 @@ func (r *report) print(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 
 	fmt.Fprintf(out, "\nMedians over %d rounds; ratio: to the ceiling in the same round, median (min..max)\n", r.Rounds)
+	fmt.Fprintln(out, "ceiling: the same gRPC server with the same garbage collection, answering OK without deciding")
 	fmt.Fprintln(out, "by CPU: the ceiling's CPU time per call, of all processes together, over this one's: what a closed loop's "+
 		"ratio\nwould be if the machine had nothing else to do and no core ever waited")
 	fmt.Fprintln(out, "us: CPU time per call; depth: decisions per pipeline; local: answered from local memory; "+
