@@ -26,7 +26,7 @@ const (
 	// when the first is slow: Redis runs one at a time, and a larger batch costs less per decision.
 	senders = 3
 	// slow is how long ago the last call may have been sent for a decision to wait for its end.
-	slow = 2 * time.Millisecond
+	slow = 4 * time.Millisecond
 )
 
 // job is one decision under way: all of its checks are in one slot. Its caller reads the reply only after done; a caller
@@ -59,8 +59,8 @@ func (j *job) answer(reply string, err error) {
 	}
 }
 
-// batcher sends concurrent decisions together. A decision that finds no call under way is sent at once; the others go with
-// the next call.
+// batcher sends concurrent decisions together. A caller that finds no call under way makes one itself, for all that wait;
+// whoever comes meanwhile goes with the next, which a sender makes.
 type batcher struct {
 	client  redis.UniversalClient
 	script  *redis.Script
@@ -69,16 +69,23 @@ type batcher struct {
 	onBatch func(int)
 	timeout time.Duration
 
-	jobs   sync.Pool
-	ctx    context.Context //nolint:containedctx // ends the senders' calls at Close
+	jobs   sync.Pool       // of *job
+	trips  sync.Pool       // of *trip
+	ctx    context.Context //nolint:containedctx // ends all calls at Close
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
 	wake   chan struct{} // one token per sender that is to take what waits
 
 	mu       sync.Mutex
 	queue    []*job    // what waits to be sent
-	sending  int       // senders awake
+	sending  int       // callers and senders that are at it
 	lastSent time.Time // when the last of them took its batch
+}
+
+// trip is what one script call works with.
+type trip struct {
+	batch []*job
+	call  *call
 }
 
 func newBatcher(client redis.UniversalClient, script *redis.Script, opt *Options) *batcher {
@@ -92,6 +99,7 @@ func newBatcher(client redis.UniversalClient, script *redis.Script, opt *Options
 		timer.Stop()
 		return &job{done: make(chan struct{}, 1), timer: timer}
 	}
+	b.trips.New = func() any { return &trip{batch: make([]*job, 0, maxBatch), call: newCall(b.clock)} }
 	for range senders {
 		b.wait.Go(b.send)
 	}
@@ -103,66 +111,78 @@ func (b *batcher) close() {
 	b.wait.Wait()
 }
 
-// enqueue adds a job to those that wait and wakes a sender if one is needed. It reports whether there was room.
-func (b *batcher) enqueue(j *job, now time.Time) bool {
+// enqueue adds a job to those that wait. It reports whether there was room, and whether the caller is to make a call.
+func (b *batcher) enqueue(j *job, now time.Time) (room, lead bool) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if len(b.queue) >= maxQueue {
-		b.mu.Unlock()
-		return false
+		return false, false
 	}
 	b.queue = append(b.queue, j)
-	needed := b.sending == 0 ||
-		b.sending < senders && (len(b.queue) >= maxBatch || now.Sub(b.lastSent) > slow)
-	if needed {
+	lead = b.sending == 0 || b.sending < senders && (len(b.queue) >= maxBatch || now.Sub(b.lastSent) > slow)
+	if lead {
 		b.sending++
 		b.lastSent = now // it takes its batch within moments
 	}
-	b.mu.Unlock()
-	if needed {
-		b.wake <- struct{}{} // has room for every sender
-	}
-	return true
+	return true, lead
 }
 
-// take moves a batch of what waits into batch. When nothing waits, or after its first batch other senders suffice, the
-// sender is to sleep: ok is false.
-func (b *batcher) take(batch []*job, first bool) (taken []*job, ok bool) {
+// take moves a batch of what waits into t. It reports false when nothing waits, or when others at it suffice: then one
+// fewer is at it.
+func (b *batcher) take(t *trip, first bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	t.batch = t.batch[:0]
 	if len(b.queue) == 0 || !first && b.sending > 1 && len(b.queue) < maxBatch {
 		b.sending--
-		return batch, false
+		return false
 	}
 	n, checks := 0, 0
 	for n < len(b.queue) && n < maxBatch && checks <= maxBatchChecks {
 		checks += len(b.queue[n].checks)
 		n++
 	}
-	batch = append(batch, b.queue[:n]...)
+	t.batch = append(t.batch, b.queue[:n]...)
 	left := copy(b.queue, b.queue[n:])
 	clear(b.queue[left:])
 	b.queue = b.queue[:left]
 	b.lastSent = time.Now()
-	return batch, true
+	return true
+}
+
+// lead makes one call for what waits, and leaves the rest to a sender.
+func (b *batcher) lead() {
+	t, ok := b.trips.Get().(*trip)
+	if !ok {
+		t = &trip{batch: nil, call: newCall(b.clock)}
+	}
+	if !b.take(t, true) {
+		return
+	}
+	b.ask(t)
+	b.trips.Put(t)
+	b.mu.Lock()
+	over := len(b.queue) == 0
+	if over {
+		b.sending--
+	}
+	b.mu.Unlock()
+	if !over {
+		b.wake <- struct{}{} // has room for all that can be at it
+	}
 }
 
 // send takes what waits and asks for it, each time it is woken, until the end.
 func (b *batcher) send() {
-	call := newCall(b.clock)
-	batch := make([]*job, 0, maxBatch)
+	t := &trip{batch: make([]*job, 0, maxBatch), call: newCall(b.clock)}
 	for {
 		select {
 		case <-b.wake:
 		case <-b.ctx.Done():
 			return
 		}
-		for first := true; ; first = false {
-			var ok bool
-			if batch, ok = b.take(batch[:0], first); !ok {
-				break
-			}
-			b.ask(call, batch)
-			clear(batch)
+		for first := true; b.take(t, first); first = false {
+			b.ask(t)
 		}
 	}
 }
@@ -189,8 +209,12 @@ func (b *batcher) decide(
 		j.slot = slotOf(j.keys[0])
 	}
 	j.state.Store(jobWaiting)
-	if !b.enqueue(j, now) {
+	room, lead := b.enqueue(j, now)
+	if !room {
 		return fmt.Errorf("%w: %d decisions are waiting", store.ErrUnavailable, maxQueue)
+	}
+	if lead {
+		b.lead()
 	}
 	return b.await(ctx, j, checks, ans, at)
 }
@@ -226,11 +250,12 @@ func (b *batcher) await(ctx context.Context, j *job, checks []store.Check, ans *
 }
 
 // ask answers every job of the batch.
-func (b *batcher) ask(call *call, batch []*job) {
+func (b *batcher) ask(t *trip) {
+	defer clear(t.batch)
 	now := time.Now()
 	last := now
-	live := batch[:0]
-	for _, j := range batch {
+	live := t.batch[:0]
+	for _, j := range t.batch {
 		if !j.deadline.After(now) || j.state.Load() != jobWaiting {
 			j.answer("", fmt.Errorf("%w: not sent", store.ErrTimeout))
 			continue
@@ -249,10 +274,10 @@ func (b *batcher) ask(call *call, batch []*job) {
 		b.askSlots(ctx, live)
 		return
 	}
-	call.build(live)
-	replies, err := b.script.EvalSha(ctx, b.client, call.keys, call.args...).StringSlice()
+	t.call.build(live)
+	replies, err := b.script.EvalSha(ctx, b.client, t.call.keys, t.call.args...).StringSlice()
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		replies, err = b.script.Eval(ctx, b.client, call.keys, call.args...).StringSlice()
+		replies, err = b.script.Eval(ctx, b.client, t.call.keys, t.call.args...).StringSlice()
 	}
 	b.deliver(live, replies, err)
 }
@@ -304,8 +329,11 @@ func (b *batcher) deliver(jobs []*job, replies []string, err error) {
 	}
 }
 
-// unavailable wraps an error of the client or the server as ErrUnavailable.
+// unavailable wraps an error of the client or the server as ErrUnavailable, or as ErrTimeout, which is one.
 func unavailable(doing string, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
+		return fmt.Errorf("%w: %s: %w", store.ErrTimeout, doing, err)
+	}
 	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, doing, err)
 }
 

@@ -113,9 +113,14 @@ local function refund()
     local log, spec = logs[c], specs[spec_of[c]]
     if log[DIRTY] then
       settle_windows(log)
+    end
+    fits = look(log, spec, undo and max(amounts[c], 1) or 1, values, at, waits, w, clock) and fits
+    if log[DIRTY] then
+      -- Windows for which there is no room are found by search again.
+      log[K] = min(log[K], log[SLOTS])
+      log[SHAPES] = ssub(log[SHAPES], 1, log[K] * SHAPE_SIZE)
       call('SETRANGE', log[KEY], '0', pack_head(log))
     end
-    fits = look(log, spec, undo and amounts[c] or 1, values, at, waits, w, clock) and fits
     format, at, w = format .. spec.states, at + 2 + spec.k * 2, w + spec.k
   end
   values[1], values[2] = (fits and ADMITTED or DENIED) + WAITS, clock

@@ -44,10 +44,9 @@ func New(opt Options) (*Store, error) {
 
 // Admit decides a request; see store.Store.
 func (s *Store) Admit(ctx context.Context, req *store.Request, ans *store.Answer) error {
-	if err := validate(req); err != nil {
+	if err := begin(ctx, req, ans); err != nil {
 		return err
 	}
-	reset(ans)
 	if len(req.Checks) == 0 {
 		ans.Admitted, ans.Now = true, time.Now().UnixMicro()
 		return nil
@@ -58,6 +57,21 @@ func (s *Store) Admit(ctx context.Context, req *store.Request, ans *store.Answer
 	return s.batch.decide(ctx, req.Checks, 0, req.Deadline, ans, nil)
 }
 
+// begin checks a request before anything is sent for it, and empties the answer.
+func begin(ctx context.Context, req *store.Request, ans *store.Answer) error {
+	reset(ans)
+	if err := validate(req); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx) //nolint:wrapcheck // the caller's own
+	}
+	if !req.Deadline.IsZero() && !time.Now().Before(req.Deadline) {
+		return fmt.Errorf("%w: the deadline had passed", store.ErrTimeout)
+	}
+	return nil
+}
+
 func reset(ans *store.Answer) {
 	ans.Admitted, ans.Now = false, 0
 	ans.States, ans.Seqs, ans.Stale = ans.States[:0], ans.Seqs[:0], ans.Stale[:0]
@@ -65,10 +79,9 @@ func reset(ans *store.Answer) {
 
 // Refund gives hits back; see store.Store. On a Cluster each subject gives back its own newest hits.
 func (s *Store) Refund(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
-	if err := validate(req); err != nil {
+	if err := begin(ctx, req, ans); err != nil {
 		return 0, err
 	}
-	reset(ans)
 	if len(req.Checks) == 0 {
 		ans.Admitted, ans.Now = true, time.Now().UnixMicro()
 		return 0, nil
