@@ -18,7 +18,7 @@ const (
 	runClients  = 4
 	runTime     = 1500 * time.Millisecond
 	runLongest  = 2 * time.Minute // until which a run on a busy machine goes on, if it was too dull before
-	runRecorded = 20_000 // answers that a client records; of further denials one in runSampled
+	runRecorded = 20_000          // answers that a client records; of further denials one in runSampled
 	runSampled  = 64
 )
 
