@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,9 +38,7 @@ func (c *counters) counter(s series) prometheus.Counter {
 	found := c.metrics.Decisions.WithLabelValues(s.tier, s.limit, s.verdict, s.mode.String())
 	next := map[series]prometheus.Counter{s: found}
 	if len(known) < mostSeries {
-		for k, v := range known {
-			next[k] = v
-		}
+		maps.Copy(next, known)
 	}
 	c.known.Store(&next) // two at once lose an entry, which is looked up again
 	return found

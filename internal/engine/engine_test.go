@@ -46,7 +46,7 @@ func (a *asked) Admit(ctx context.Context, req *store.Request, ans *store.Answer
 	if err := a.err.Load(); err != nil {
 		return *err
 	}
-	return a.Store.Admit(ctx, req, ans) //nolint:wrapcheck // the store's own error is what is tested
+	return a.Store.Admit(ctx, req, ans)
 }
 
 func (a *asked) OnChange(fn func(store.Change)) {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/policy"
@@ -149,10 +150,8 @@ func (e *Engine) Reset(ctx context.Context, s store.Subject) error {
 
 func knownKind(snapshot *policy.Snapshot, kind string) error {
 	tiers := snapshot.Tiers()
-	for _, t := range tiers {
-		if t == kind {
-			return nil
-		}
+	if slices.Contains(tiers, kind) {
+		return nil
 	}
 	return fmt.Errorf("%w: the policy has no tier %q; it has %q", ErrBadCall, kind, tiers)
 }

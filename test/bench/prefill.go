@@ -64,7 +64,7 @@ func admitDay(ctx context.Context, server *redisServer, user int) error {
 
 	opt := storeredis.Options{Addrs: []string{server.addr}}
 
-	s, err := storeredis.New(opt.WithClock(func() int64 { return now }))
+	s, err := storeredis.New(*opt.WithClock(func() int64 { return now }))
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}

@@ -113,6 +113,6 @@ func (c *changes) hear() bool {
 }
 
 func isTimeout(err error) bool {
-	t, ok := err.(interface{ Timeout() bool }) //nolint:errorlint // the client returns the net error bare
+	t, ok := err.(interface{ Timeout() bool })
 	return ok && t.Timeout()
 }

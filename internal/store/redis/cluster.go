@@ -166,11 +166,11 @@ func (s *Store) refundBySteps(ctx context.Context, req *store.Request, ans *stor
 	admitted := parts[0].Admitted
 	for i := 1; i < len(all); i++ {
 		for c := range all[i].checks {
-			check := all[i].checks[c : c+1 : c+1]
+			check := all[i].checks[c]
 			if given == 0 {
-				check = []store.Check{{Subject: check[0].Subject, Unit: check[0].Unit, Limits: check[0].Limits, Override: check[0].Override}}
+				check.Amount = 0
 			}
-			if _, _, err := s.refund(ctx, check, piecewise{pieces: pieces}, &parts[i]); err != nil {
+			if _, _, err := s.refund(ctx, []store.Check{check}, piecewise{pieces: pieces}, &parts[i]); err != nil {
 				return given, fmt.Errorf("step %d of a refund: %w", i+1, err)
 			}
 			admitted = admitted && parts[i].Admitted

@@ -63,7 +63,7 @@ func appendSpec(b []byte, unit store.Unit, limits []store.Limit) []byte {
 
 // appendCheck writes one check of a request; key and spec count from 1.
 func appendCheck(b []byte, key, spec int, amount, override int64) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(key)) //nolint:gosec // a batch has fewer than 65,536 keys
+	b = binary.BigEndian.AppendUint16(b, uint16(key))
 	b = append(b, byte(spec))
 	b = appendUint56(b, amount)
 	return appendUint56(b, override)

@@ -64,7 +64,7 @@ func begin(ctx context.Context, req *store.Request, ans *store.Answer) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx) //nolint:wrapcheck // the caller's own
+		return context.Cause(ctx)
 	}
 	if !req.Deadline.IsZero() && !time.Now().Before(req.Deadline) {
 		return fmt.Errorf("%w: the deadline had passed", store.ErrTimeout)
@@ -211,7 +211,7 @@ func (s *Store) Override(ctx context.Context, sub store.Subject) (int64, string,
 	}
 	var wide [8]byte
 	copy(wide[8-versionSize:], raw)
-	return int64(binary.BigEndian.Uint64(wide[:])), raw[versionSize:], nil //nolint:gosec // 56 bits
+	return int64(binary.BigEndian.Uint64(wide[:])), raw[versionSize:], nil
 }
 
 // versionSize is the width of the version before an override's value.
