@@ -179,6 +179,9 @@ func (a *App) Start(ctx context.Context) error {
 }
 
 func (a *App) start(ctx context.Context) error {
+	// The first call would pay for the connection, on a Cluster for its map too, with its decision timeout. A store that
+	// is away holds the start up by no more than this question's own bound; the probe logs it.
+	_ = a.engine.StoreErr(ctx)
 	a.watch()
 	if err := a.serveHTTP(ctx); err != nil {
 		return err

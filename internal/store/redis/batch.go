@@ -150,8 +150,9 @@ func (b *batcher) take(t *trip, first bool) bool {
 	return true
 }
 
-// lead makes one call for what waits, and leaves the rest to a sender.
-func (b *batcher) lead() {
+// lead makes one call for what waits, its caller's own decision among it, and leaves the rest to a sender. The caller cannot
+// wait for others that have longer: they are answered when its own time is over.
+func (b *batcher) lead(until time.Time) {
 	t, ok := b.trips.Get().(*trip)
 	if !ok {
 		t = &trip{batch: nil, call: newCall(b.clock)}
@@ -159,7 +160,7 @@ func (b *batcher) lead() {
 	if !b.take(t, true) {
 		return
 	}
-	b.ask(t)
+	b.ask(t, until)
 	b.trips.Put(t)
 	b.mu.Lock()
 	over := len(b.queue) == 0
@@ -182,7 +183,7 @@ func (b *batcher) send() {
 			return
 		}
 		for first := true; b.take(t, first); first = false {
-			b.ask(t)
+			b.ask(t, time.Time{})
 		}
 	}
 }
@@ -214,7 +215,7 @@ func (b *batcher) decide(
 		return fmt.Errorf("%w: %d decisions are waiting", store.ErrUnavailable, maxQueue)
 	}
 	if lead {
-		b.lead()
+		b.lead(j.deadline)
 	}
 	return b.await(ctx, j, checks, ans, at)
 }
@@ -249,8 +250,8 @@ func (b *batcher) await(ctx context.Context, j *job, checks []store.Check, ans *
 	return err
 }
 
-// ask answers every job of the batch.
-func (b *batcher) ask(t *trip) {
+// ask answers every job of the batch, by `until` or, if that is zero, by the last deadline among them.
+func (b *batcher) ask(t *trip, until time.Time) {
 	defer clear(t.batch)
 	now := time.Now()
 	last := now
@@ -267,6 +268,9 @@ func (b *batcher) ask(t *trip) {
 	}
 	if len(live) == 0 {
 		return
+	}
+	if !until.IsZero() && until.Before(last) {
+		last = until
 	}
 	ctx, cancel := context.WithDeadline(b.ctx, last)
 	defer cancel()

@@ -255,3 +255,29 @@ func TestALostConnectionIsToldAndSoIsItsReturn(t *testing.T) {
 	}
 	next("another's reset", func(c store.Change) bool { return c.Subject == subject })
 }
+
+func TestACallerIsNotHeldByAnotherThatHasLonger(t *testing.T) {
+	server := harness.Redis(t)
+	s := openStore(t, Options{Addrs: []string{server.Addr}})
+	if _, err := admit(t, s, ask("a", hourly(10))); err != nil {
+		t.Fatal(err)
+	}
+	server.Pause()
+	defer server.Resume()
+	b := s.batch
+	patient := &job{
+		checks: []store.Check{ask("b", hourly(10))}, keys: []string{logKey(ask("b", nil).Subject, store.Requests)},
+		deadline: time.Now().Add(time.Hour), done: make(chan struct{}, 1),
+	}
+	b.mu.Lock()
+	b.queue = append(b.queue, patient)
+	b.mu.Unlock()
+	began := time.Now()
+	var ans store.Answer
+	err := s.Admit(t.Context(), &store.Request{
+		Checks: []store.Check{ask("a", hourly(10))}, Deadline: began.Add(10 * time.Millisecond),
+	}, &ans)
+	if !errors.Is(err, store.ErrTimeout) || time.Since(began) > harness.Patience/4 {
+		t.Errorf("got %v after %s, want ErrTimeout in time", err, time.Since(began))
+	}
+}
