@@ -38,8 +38,8 @@ type denial struct {
 }
 
 type denialShard struct {
+	generation atomic.Uint64 // counts changes heard; it moves before the change is acted on
 	mu         sync.Mutex
-	generation uint64 // counts changes heard
 	byKey      map[denialKey]denial
 }
 
@@ -73,8 +73,8 @@ func (d *denials) change(c store.Change) {
 		d.deaf.Store(false)
 	default:
 		s := d.shard(c.Subject)
+		s.generation.Add(1)
 		s.mu.Lock()
-		s.generation++
 		for _, unit := range []store.Unit{store.Requests, store.Tokens, store.USD} {
 			d.drop(s, denialKey{subject: c.Subject, unit: unit})
 		}
@@ -85,8 +85,8 @@ func (d *denials) change(c store.Change) {
 func (d *denials) forgetAll() {
 	for i := range d.shards {
 		s := &d.shards[i]
+		s.generation.Add(1)
 		s.mu.Lock()
-		s.generation++
 		d.held.Sub(float64(len(s.byKey)))
 		clear(s.byKey)
 		s.mu.Unlock()
@@ -105,10 +105,7 @@ func (d *denials) drop(s *denialShard, k denialKey) {
 func (d *denials) mark(checks []policy.Check) uint64 {
 	sum := uint64(0)
 	for i := range checks {
-		s := d.shard(checks[i].Subject)
-		s.mu.Lock()
-		sum += s.generation
-		s.mu.Unlock()
+		sum += d.shard(checks[i].Subject).generation.Load()
 	}
 	return sum
 }
@@ -133,7 +130,8 @@ func (d *denials) find(check *policy.Check, now time.Time) (denial, bool) {
 	return found, true
 }
 
-// remember keeps the denials that the store has just given, if nothing has changed since mark was taken. The store decided
+// remember keeps the denials that the store has just given, if nothing has changed since mark was taken: a change moves the
+// generation before it drops what it made untrue, so either it finds what is kept here or it is seen here. The store decided
 // between sent and received, so a wait ends between sent+wait and received+wait.
 func (d *denials) remember(sc *scratch, mark uint64, sent, received time.Time) {
 	checks := sc.resolution.Admit
@@ -160,6 +158,14 @@ func (d *denials) remember(sc *scratch, mark uint64, sent, received time.Time) {
 			until: sent.Add(r.state.Wait), passes: received.Add(r.state.Wait),
 		}
 		s.mu.Unlock()
+	}
+	if d.mark(checks) != mark { // a change that came in between may have looked before this was kept
+		for i := range checks {
+			s := d.shard(checks[i].Subject)
+			s.mu.Lock()
+			d.drop(s, denialKey{subject: checks[i].Subject, unit: checks[i].Unit})
+			s.mu.Unlock()
+		}
 	}
 }
 
