@@ -18,8 +18,13 @@ import (
 // What that weakens: between a hit and its undo others see it, so they may be denied by a hit that is about to go; and when
 // the sidecar dies in between, the hit stands. Both err towards denying. No interval ever holds more than its limit.
 
-// undoTimeout bounds an undo; it goes on after the caller's deadline.
-const undoTimeout = time.Second
+// Bounds of undoing after the caller has been answered.
+const (
+	// undoTimeout is how long one may take.
+	undoTimeout = time.Second
+	// maxUndos is how many may be under way at once. Beyond them a hit stands, which under-admits.
+	maxUndos = 256
+)
 
 // step is the checks of a request that share a slot; they stand side by side in it.
 type step struct {
@@ -111,7 +116,13 @@ func (s *Store) undoInBackground(all []step, parts []store.Answer) {
 // undoMarked takes one step back, whether or not an earlier undo under the same mark got through.
 func (s *Store) undoMarked(one step, mark string) {
 	one.checks = append([]store.Check(nil), one.checks...) // the caller's may change
+	select {
+	case s.undos <- struct{}{}:
+	default:
+		return
+	}
 	s.changes.wait.Go(func() {
+		defer func() { <-s.undos }()
 		ctx, cancel := context.WithTimeout(s.changes.ctx, undoTimeout)
 		defer cancel()
 		_, _ = s.undoStep(ctx, one, mark) // if it fails the hit stands, which under-admits

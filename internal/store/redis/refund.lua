@@ -8,54 +8,76 @@
 local UNDO = 2 -- flag: at most once under the mark, and answered for the whole amount as the undone call was
 
 local MARK_LIFETIME = 60000 -- ms that a repeated undo is known for one
+local RECENT = 64 -- what is given back is mostly among so many newest entries: they are read first
 
 local clock = read_clock()
 local specs = parse_specs(ARGV[1])
 
--- Takes up to `amount` back from the newest live entries at or before `at`. Returns the pieces taken, {time, amount} each, and
--- their sum. Only entries and total are changed here; the windows are found again by settle_windows.
-local function take(log, at, amount)
-  local pieces, taken = {}, 0
-  local newest = search(log, 0, log[N], 1, at + 1) - 1
-  local oldest = search(log, 0, log[N], 1, log[NOW] - log[RETAIN] + 1)
-  if newest < oldest or amount == 0 then
-    return pieces, 0
+-- Plans what to take back from the entries [low, n): of each piece {time, amount}, the newest first, its amount from the
+-- newest live hits at or before its time, and no more than `most` in all. Returns a plan, or nil when the entries from low on
+-- do not suffice: entries that were there, how much to take of each, the pieces taken, and their sum.
+local function plan(log, wanted, most, low, oldest)
+  local n, before = log[N], log[ORIGIN]
+  if low > 0 then
+    local _
+    _, before = sunpack(ENTRY, read_entries(log, low - 1, low))
   end
-  local raw = read_entries(log, oldest, log[N])
-  local times, sums = {}, {}
-  local position = 1
-  for i = oldest, log[N] - 1 do
+  local raw, position = read_entries(log, low, n), 1
+  local times, sums = {}, { [low - 1] = before }
+  for i = low, n - 1 do
     times[i], sums[i], position = sunpack(ENTRY, raw, position)
   end
-  local before = log[ORIGIN]
-  if oldest > 0 then
-    local _
-    _, before = sunpack(ENTRY, read_entries(log, oldest - 1, oldest))
-  end
-  sums[oldest - 1] = before
-  local changed, i = newest, newest
-  local give = {}
-  while i >= oldest and taken < amount do
-    local piece = min(sums[i] - sums[i - 1], amount - taken)
-    if piece > 0 then
-      give[i] = piece
-      taken, changed = taken + piece, i
-      pieces[#pieces + 1] = { times[i], piece }
+  local give, pieces, taken, i = {}, {}, 0, n - 1
+  for _, piece in ipairs(wanted) do
+    local at, left = piece[1], min(piece[2], most - taken)
+    while i >= low and times[i] > at do
+      i = i - 1
     end
-    i = i - 1
+    while i >= low and left > 0 do
+      local part = min(sums[i] - sums[i - 1] - (give[i] or 0), left)
+      if part > 0 then
+        give[i] = (give[i] or 0) + part
+        pieces[#pieces + 1] = { times[i], part }
+        taken, left = taken + part, left - part
+      end
+      if left > 0 then
+        i = i - 1
+      end
+    end
+    if left > 0 and low > oldest then
+      return nil
+    end
   end
-  if taken == 0 then
-    return pieces, 0
+  return { times = times, sums = sums, give = give, pieces = pieces, taken = taken }
+end
+
+-- Takes the wanted pieces back. Returns the pieces taken and their sum. Only entries and total are changed here; the windows
+-- are found again by settle_windows.
+local function take(log, wanted, most)
+  local n = log[N]
+  local oldest = search(log, 0, n, 1, log[NOW] - log[RETAIN] + 1)
+  local low = max(oldest, n - RECENT)
+  local p = plan(log, wanted, most, low, oldest)
+  if not p then
+    low = oldest
+    p = plan(log, wanted, most, low, oldest)
   end
-  local out, less = {}, 0
-  for j = changed, log[N] - 1 do
-    less = less + (give[j] or 0)
-    out[#out + 1] = spack(ENTRY, times[j], sums[j] - less)
+  if p.taken == 0 then
+    return p.pieces, 0
+  end
+  local out, less, changed = {}, 0, nil
+  for i = low, n - 1 do
+    local part = p.give[i]
+    if part then
+      changed, less = changed or i, less + part
+    end
+    if changed then
+      out[#out + 1] = spack(ENTRY, p.times[i], p.sums[i] - less)
+    end
   end
   call('SETRANGE', log[KEY], head_size(log[SLOTS]) + changed * ENTRY_SIZE, table.concat(out))
-  log[TOTAL] = log[TOTAL] - taken
-  log[DIRTY] = true
-  return pieces, taken
+  log[TOTAL], log[DIRTY] = log[TOTAL] - p.taken, true
+  return p.pieces, p.taken
 end
 
 local function settle_windows(log)
@@ -76,6 +98,7 @@ for c = 1, count do
 end
 
 local function refund()
+  local _
   local logs, stale = {}, {}
   for c = 1, count do
     logs[c] = load_log(KEYS[key_of[c]], clock)
@@ -92,21 +115,16 @@ local function refund()
   end
   local given, pieces = 0, {}
   if ARGV[3] == '' then
-    pieces, given = take(logs[1], NEVER - 1, amounts[1])
+    pieces, given = take(logs[1], { { NEVER, amounts[1] } }, amounts[1])
     for c = 2, count do
-      local left = amounts[c]
-      for _, piece in ipairs(pieces) do
-        local _, taken = take(logs[c], piece[1], min(piece[2], left))
-        left = left - taken
-      end
+      take(logs[c], pieces, amounts[c])
     end
   elseif not undo or call('SET', KEYS[#KEYS], '', 'NX', 'PX', MARK_LIFETIME) then
-    local left = amounts[1]
+    local wanted = {}
     for position = 1, #ARGV[3], ENTRY_SIZE do
-      local at, amount = sunpack(ENTRY, ARGV[3], position)
-      local _, taken = take(logs[1], at, min(amount, left))
-      given, left = given + taken, left - taken
+      wanted[#wanted + 1] = { sunpack(ENTRY, ARGV[3], position) }
     end
+    _, given = take(logs[1], wanted, amounts[1])
   end
   local fits, values, waits, format, at, w = true, {}, {}, '>BI7', 2, 0
   for c = 1, count do

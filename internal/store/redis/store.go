@@ -24,6 +24,7 @@ type Store struct {
 	scripts scripts
 	batch   *batcher
 	changes *changes
+	undos   chan struct{} // a token per undo under way in the background
 }
 
 var _ store.Store = (*Store)(nil)
@@ -36,7 +37,7 @@ func New(opt Options) (*Store, error) {
 		return nil, err
 	}
 	client := full.connect()
-	s := &Store{opt: full, client: client, scripts: newScripts(full.clock != nil)}
+	s := &Store{opt: full, client: client, scripts: newScripts(full.clock != nil), undos: make(chan struct{}, maxUndos)}
 	s.batch = newBatcher(client, s.scripts.admit, &full)
 	s.changes = newChanges(client)
 	return s, nil
