@@ -31,6 +31,7 @@ var (
 	errLimitNegative = errors.New("must not be negative; 0/minute denies everything")
 	errLimitFraction = errors.New("has a fraction, which only USD may have; write a whole number, as 15/10m in place of 1.5/minute")
 	errLimitNoPeriod = errors.New("has no period")
+	errLimitNoSlash  = errors.New("has no / before its period")
 	errLimitTooLarge = errors.New("is too large")
 )
 
@@ -137,6 +138,12 @@ func diagnoseLimit(text string) error {
 
 // noPeriod says what is missing after an amount and a word.
 func noPeriod(text, number, word string) error {
+	for _, period := range []string{word, strings.TrimSuffix(word, "s")} {
+		meant := number + "/" + period
+		if _, err := parseLimit(meant); err == nil {
+			return fmt.Errorf("%s %w; write %s", quoted(text), errLimitNoSlash, strconv.Quote(meant))
+		}
+	}
 	if hint := didYouMean(word, limitUnits()); hint != "" && !isLimitUnit(word) {
 		return fmt.Errorf("%s %w%s", quoted(text), errLimitSyntax, hint)
 	}

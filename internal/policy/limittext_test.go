@@ -157,3 +157,20 @@ func TestDescribeKeepsThePeriodOfANamedLimit(t *testing.T) {
 		}
 	}
 }
+
+func TestParseLimitSaysWhatToWrite(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"60":         `"60" has no period; write "60/minute"`,
+		"60 minute":  `"60 minute" has no / before its period; write "60/minute"`,
+		"60 minutes": `"60 minutes" has no / before its period; write "60/minute"`,
+		"20 90s":     `"20 90s" has no / before its period; write "20/90s"`,
+		"$5 day":     `"$5 day" has no / before its period; write "$5/day"`,
+		"10 token":   `"10 token" has no period; write "10 token/day"`,
+		"5 USD":      `"5 USD" has no period; write "5 USD/day"`,
+	} {
+		if _, err := parseLimit(text); err == nil || err.Error() != want {
+			t.Errorf("parseLimit(%q): got %v; want %s", text, err, want)
+		}
+	}
+}

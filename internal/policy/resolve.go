@@ -45,6 +45,8 @@ func (s *Snapshot) Resolve(call *Call, known Overrides, out *Resolution) error {
 		}
 		out.Of = append(out.Of, named)
 	}
+	admit.onlyLook()
+	refund.leaveOut(out.Of)
 	if err := s.resolveGlobal(known, &admit); err != nil {
 		return err
 	}
@@ -82,9 +84,7 @@ func (s *Snapshot) resolveDescriptor(d *Descriptor, known Overrides, to *side) (
 		if err != nil {
 			return 0, err
 		}
-		if at >= 0 {
-			bits |= 1 << at
-		}
+		bits |= 1 << at
 	}
 	if bits != 0 {
 		to.amount = max(to.amount, d.Amount)
@@ -111,8 +111,8 @@ func noLimits() *Limits {
 	}})
 }
 
-// add makes or widens the check of a subject and returns its index; -1 for one that has nothing to give
-// back.
+// add makes or widens the check of a subject and returns its index. A check without limits keeps the amount asked for,
+// since a later descriptor may bring limits.
 func (to *side) add(t *tier, d *Descriptor, id string, known Overrides, first bool) (int, error) {
 	entry := t.planEntry(d)
 	at := to.find(t.name, id)
@@ -121,14 +121,11 @@ func (to *side) add(t *tier, d *Descriptor, id string, known Overrides, first bo
 		version, override := ask(known, subject)
 		limits, origin := t.choose(id, entry, override)
 		if len(limits.Requests) == 0 && (!first || d.Own == nil) {
-			if d.Refund {
-				return -1, nil
-			}
 			limits, origin = t.none, fromNowhere
 		}
 		// The last place is the global tier's.
 		if len(to.checks) == MaxChecks-1 {
-			return -1, fmt.Errorf("%w: at most %d", ErrTooManyChecks, MaxChecks-1)
+			return 0, fmt.Errorf("%w: at most %d", ErrTooManyChecks, MaxChecks-1)
 		}
 		at = len(to.checks)
 		to.checks = append(to.checks, Check{
@@ -141,13 +138,37 @@ func (to *side) add(t *tier, d *Descriptor, id string, known Overrides, first bo
 	}
 	check := &to.checks[at]
 	check.Amount = max(check.Amount, d.Amount)
-	if check.origin == fromNowhere {
-		check.Amount = 0
-	}
 	if first && d.Own != nil {
 		return at, check.own(d.Own)
 	}
 	return at, nil
+}
+
+// onlyLook has the checks that no descriptor brought limits for take nothing.
+func (to *side) onlyLook() {
+	for i := range to.checks {
+		if to.checks[i].origin == fromNowhere {
+			to.checks[i].Amount = 0
+		}
+	}
+}
+
+// leaveOut removes the checks that no descriptor brought limits for, and their bits: they have nothing to give back.
+func (to *side) leaveOut(of []Named) {
+	kept := 0
+	for i := range to.checks {
+		if to.checks[i].origin != fromNowhere {
+			to.checks[kept] = to.checks[i]
+			kept++
+			continue
+		}
+		below := uint64(1)<<kept - 1
+		for j := range of {
+			subjects := of[j].Refund &^ bare
+			of[j].Refund = of[j].Refund&bare | subjects&below | subjects>>1&^below
+		}
+	}
+	to.checks = to.checks[:kept]
 }
 
 // find returns the index of a subject's check, -1 if there is none yet.

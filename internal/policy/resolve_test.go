@@ -168,6 +168,16 @@ func TestResolve(t *testing.T) {
 			"admit user:1*2(" + standard + ") global:*2" + global + " refund user:1*4(" + standard + ") global:*4" + global +
 				" of 11/0 0/11 0/11 0/0",
 		},
+		{
+			"limits that a later descriptor brings hold for the largest amount of all",
+			call("user_id=1,plan=costly*5", "user_id=1,plan=pro*1", "user_id=2,plan=costly*4"),
+			"admit user:1*5(pro: 60/minute) user:2*0(: nothing) global:*5" + global + " refund of 101/0 101/0 110/0",
+		},
+		{
+			"so they do for what is given back, beside subjects that have nothing to give back",
+			call("-org_id=other*9", "-user_id=1,plan=costly*5", "-org_id=none,user_id=2*3", "-user_id=1,plan=pro*1"),
+			"admit refund user:1*5(pro: 60/minute) user:2*3(" + standard + ") global:*9" + global + " of 0/100 0/101 0/110 0/101",
+		},
 		{"an empty id is an id", call("user_id="), "admit user:*1(" + standard + ") global:*1" + global + " refund of 11/0"},
 	} {
 		var res Resolution
@@ -206,6 +216,28 @@ func TestResolveWithoutAGlobalTier(t *testing.T) {
 	}
 	if got := written(&res); got != "admit user:a*1(override: 1/day) user:b*0(: nothing) refund of 1/0 10/0" {
 		t.Errorf("got %s; want a subject without limits to be asked for its override alone", got)
+	}
+}
+
+func TestResolveWithoutADefaultPlan(t *testing.T) {
+	t.Parallel()
+	snapshot := mustParse(t, `domain: assistant
+subjects: {user: {key: user, plan_key: plan, trust_plan: true}}
+plans: {p: {limits: [10/minute]}}
+`)
+	for text, want := range map[string][]string{
+		"admit user:A*5(p: 10/minute) refund of 1/0 1/0": {"user=A*5", "user=A,plan=p*1"},
+		"admit user:A*5(p: 10/minute) refund of 1/0":     {"user=A,plan=p*5"},
+		"admit refund user:A*5(p: 10/minute) of 0/1 0/1": {"-user=A*5", "-user=A,plan=p*1"},
+		"admit user:A*0(: nothing) refund of 1/0 1/0":    {"user=A*5", "user=A,plan=q*1"},
+	} {
+		var res Resolution
+		if err := snapshot.Resolve(call(want...), nil, &res); err != nil {
+			t.Fatal(err)
+		}
+		if got := written(&res); got != text {
+			t.Errorf("%v: got\n%s\nwant\n%s", want, got, text)
+		}
 	}
 }
 

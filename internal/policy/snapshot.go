@@ -67,9 +67,6 @@ func (s *Snapshot) Hash() string { return s.hash }
 // UserTier returns the tier of the single user: the subject called "user", else the first one.
 func (s *Snapshot) UserTier() string { return s.tiers[s.user].name }
 
-// UserKey returns the descriptor key that names a user, as "user_id".
-func (s *Snapshot) UserKey() string { return s.tiers[s.user].key }
-
 // Tiers returns the names of all tiers in the order of the policy, the global tier last.
 func (s *Snapshot) Tiers() []string {
 	names := make([]string, 0, len(s.tiers)+1)
