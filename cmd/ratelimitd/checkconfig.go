@@ -69,11 +69,19 @@ func printLimits(w io.Writer, snapshot *policy.Snapshot) {
 	_, _ = fmt.Fprintln(w, "TIER\tPLAN\tLIMIT\tNAME\tENFORCED\tWITHOUT THE STORE")
 	for i := range limits {
 		l := &limits[i]
-		enforced := "yes"
-		if l.Shadow {
-			enforced = "no, shadow"
-		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n",
-			l.Tier, l.Plan, l.String(), l.Name, enforced, snapshot.OnStoreFailure(l.Tier))
+			l.Tier, l.Plan, l.String(), l.Name, enforced(&l.Limit), snapshot.OnStoreFailure(l.Tier))
+	}
+}
+
+// enforced says whether a limit can deny.
+func enforced(l *policy.Limit) string {
+	switch {
+	case l.Shadow:
+		return "no (shadow)"
+	case !app.Enforced(l.Unit):
+		return "not yet"
+	default:
+		return "yes"
 	}
 }

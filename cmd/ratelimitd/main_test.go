@@ -108,6 +108,34 @@ func TestCheckConfig(t *testing.T) {
 	}
 }
 
+func TestCheckConfigTellsWhatIsEnforced(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	text := "domain: a\nsubjects: {user: {key: user_id, default_plan: p}}\nplans:\n  p:\n    limits:\n" +
+		"      - 10/minute\n      - {limit: 20/hour, shadow: true}\n      - 50000 tokens/day\n" +
+		"      - 5 USD/day\n      - {limit: 9 USD/7d, shadow: true}\n      - 3 concurrent\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := run(t, nil, "check-config", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for limit, want := range map[string]string{
+		"10/minute": "yes", "20/hour": "no (shadow)", "50000 tokens/day": "not yet",
+		"5 USD/day": "not yet", "9 USD/7d": "no (shadow)", "3 concurrent": "not yet",
+	} {
+		line := ""
+		for l := range strings.Lines(out) {
+			if strings.Contains(l, "  "+limit+"  ") {
+				line = l
+			}
+		}
+		if !strings.Contains(line, "  "+want+"  ") {
+			t.Errorf("%s is shown as %q, want ENFORCED to be %q", limit, line, want)
+		}
+	}
+}
+
 func TestServeRefusesWrongSettings(t *testing.T) {
 	_, err := run(t, map[string]string{"RATELIMITD_STORE": "disk"}, "serve")
 	if err == nil || !strings.Contains(err.Error(), "RATELIMITD_STORE") {

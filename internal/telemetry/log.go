@@ -19,6 +19,7 @@ const (
 	FieldFile       = "file"       // a file's path
 	FieldHash       = "hash"       // a policy's hash
 	FieldKind       = "kind"       // a Kind constant
+	FieldLimits     = "limits"     // limits of the policy, each with its tier and plan
 	FieldMethod     = "method"     // a gRPC method
 	FieldPolicy     = "policy"     // a policy's name or path
 	FieldSetting    = "setting"    // a setting's name
