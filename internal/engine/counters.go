@@ -21,7 +21,7 @@ type counters struct {
 	known   atomic.Pointer[map[series]prometheus.Counter]
 }
 
-// mostSeries bounds the map of resolved counters over many reloads of ever new policies.
+// mostSeries bounds the series over many reloads of ever new policies.
 const mostSeries = 4096
 
 func newCounters(m *telemetry.Metrics) *counters {
@@ -36,10 +36,13 @@ func (c *counters) counter(s series) prometheus.Counter {
 		return found
 	}
 	found := c.metrics.Decisions.WithLabelValues(s.tier, s.limit, s.verdict, s.mode.String())
-	next := map[series]prometheus.Counter{s: found}
-	if len(known) < mostSeries {
-		maps.Copy(next, known)
+	if len(known) >= mostSeries { // of policies long gone, too: all begin anew, which a scraper knows as a restart
+		c.metrics.Decisions.Reset()
+		found = c.metrics.Decisions.WithLabelValues(s.tier, s.limit, s.verdict, s.mode.String())
+		known = nil
 	}
+	next := map[series]prometheus.Counter{s: found}
+	maps.Copy(next, known)
 	c.known.Store(&next) // two at once lose an entry, which is looked up again
 	return found
 }

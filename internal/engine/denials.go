@@ -16,7 +16,8 @@ import (
 // would make it untrue earlier, a refund, a reset or an override, is heard from the store; a new policy brings new limits,
 // which a remembered denial is compared with. While the store cannot be heard nothing is remembered.
 //
-// Only a check for one hit is remembered: there the wait and the remainder of 0 stay exact until T.
+// Only a check for one hit is remembered, and only where the limit is just used up: there the wait, the reset and the
+// remainder of 0 stay exact until T. By a limit that was lowered below what is used, the first hits to leave change nothing.
 
 // Bounds of what is remembered.
 const (
@@ -141,7 +142,7 @@ func (d *denials) remember(sc *scratch, mark uint64, sent, received time.Time) {
 	for i := range checks {
 		check, r := &checks[i], sc.results[i]
 		if !r.denied || r.state.Wait == store.Never || max(check.Amount, 1) != 1 || check.Limits == nil ||
-			len(check.Subject.ID) > longestID {
+			r.state.Used != check.Named[r.limit].Max || len(check.Subject.ID) > longestID {
 			continue
 		}
 		s := d.shard(check.Subject)

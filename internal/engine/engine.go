@@ -57,7 +57,8 @@ type scratch struct {
 	answer     store.Answer
 	firsts     []int // index into answer.States of each check's first limit
 	results    []result
-	refund     store.Answer
+	hold       store.Hold
+	refunds    []Status // per descriptor that gives back
 }
 
 // maxRestarts bounds how often a decision is asked anew because an override changed in between.
@@ -78,63 +79,68 @@ func (e *Engine) Decide(ctx context.Context, call *policy.Call, dec *Decision) e
 	defer e.scratch.Put(sc)
 	began := time.Now()
 	deadline := began.Add(e.opt.Timeout)
-	for range maxRestarts {
-		again, err := e.try(ctx, call, sc, began, deadline, dec)
-		if err != nil {
-			return err
-		}
-		if !again {
-			e.counters.count(dec)
-			return nil
-		}
-		dec.reset(len(call.Descriptors))
+	sc.hold.ID = call.RequestID()
+	refundErr, err := e.refund(ctx, call, sc, deadline)
+	if err != nil {
+		return err
 	}
-	e.fail(sc, fmt.Errorf("%w: the subject's override changed %d times meanwhile", store.ErrUnavailable, maxRestarts), dec)
+	if err := e.admit(ctx, call, sc, began, deadline, dec); err != nil {
+		return err
+	}
+	e.addRefunds(sc, refundErr, dec)
 	e.counters.count(dec)
 	return nil
 }
 
-// try decides once. It asks for another try when a subject's override turned out to be another than the one known.
-func (e *Engine) try(
-	ctx context.Context, call *policy.Call, sc *scratch, began, deadline time.Time, dec *Decision,
-) (again bool, err error) {
+// resolve asks the policy which checks the call makes.
+func (e *Engine) resolve(call *policy.Call, sc *scratch) (*policy.Snapshot, error) {
 	snapshot := e.opt.Policy()
 	known := func(s store.Subject) (int64, *policy.Override) { return e.overrides.known(snapshot, s) }
 	if err := snapshot.Resolve(call, known, &sc.resolution); err != nil {
-		return false, fmt.Errorf("%w: %w", ErrBadCall, err)
+		return nil, fmt.Errorf("%w: %w", ErrBadCall, err)
 	}
-	res := &sc.resolution
-	if len(res.Refund) > 0 {
-		again, err := e.refund(ctx, snapshot, sc, deadline, dec)
-		if again || err != nil {
-			return again, err
+	return snapshot, nil
+}
+
+// errRestarts says that a subject's override changed with every try.
+var errRestarts = fmt.Errorf("%w: the subject's override changed %d times meanwhile", store.ErrUnavailable, maxRestarts)
+
+// admit decides the checks that take or only look.
+func (e *Engine) admit(
+	ctx context.Context, call *policy.Call, sc *scratch, began, deadline time.Time, dec *Decision,
+) error {
+	for range maxRestarts {
+		snapshot, err := e.resolve(call, sc)
+		if err != nil {
+			return err
 		}
+		checks := sc.resolution.Admit
+		if len(checks) == 0 || e.denyLocally(sc, began, dec) {
+			return nil
+		}
+		mark := e.denials.mark(checks)
+		sc.ask(checks, deadline)
+		if sc.hold.ID != "" {
+			sc.request.Hold = &sc.hold
+		}
+		if err := e.opt.Store.Admit(ctx, &sc.request, &sc.answer); err != nil {
+			return e.failed(ctx, sc, err, dec)
+		}
+		if e.stale(snapshot, sc.answer.Stale, checks) {
+			continue
+		}
+		e.decided(sc, &sc.answer, dec)
+		if dec.Denied {
+			e.denials.remember(sc, mark, began, time.Now())
+		}
+		return nil
 	}
-	if len(res.Admit) == 0 {
-		return false, nil
-	}
-	if e.denyLocally(sc, began, dec) {
-		return false, nil
-	}
-	mark := e.denials.mark(res.Admit)
-	sc.ask(res.Admit, deadline)
-	err = e.opt.Store.Admit(ctx, &sc.request, &sc.answer)
-	if err != nil {
-		return false, e.failed(ctx, sc, err, dec)
-	}
-	if e.stale(snapshot, sc.answer.Stale, res.Admit) {
-		return true, nil
-	}
-	e.decided(sc, &sc.answer, dec)
-	if dec.Denied {
-		e.denials.remember(sc, mark, began, time.Now())
-	}
-	return false, nil
+	return e.failed(ctx, sc, errRestarts, dec)
 }
 
 // ask prepares the store's request for checks.
 func (sc *scratch) ask(checks []policy.Check, deadline time.Time) {
-	sc.request.Deadline = deadline
+	sc.request.Deadline, sc.request.Hold = deadline, nil
 	sc.request.Checks = sc.request.Checks[:0]
 	for i := range checks {
 		sc.request.Checks = append(sc.request.Checks, checks[i].Check)
@@ -156,34 +162,80 @@ func (e *Engine) stale(snapshot *policy.Snapshot, news []store.Stale, checks []p
 	return len(news) > 0
 }
 
-// refund gives back what the refunding descriptors of a call ask for, and answers them.
-func (e *Engine) refund(
-	ctx context.Context, snapshot *policy.Snapshot, sc *scratch, deadline time.Time, dec *Decision,
-) (again bool, err error) {
-	sc.ask(sc.resolution.Refund, deadline)
-	_, err = e.opt.Store.Refund(ctx, &sc.request, &sc.refund)
-	if err != nil {
-		if ctx.Err() != nil {
-			return false, fmt.Errorf("refunding: %w", context.Cause(ctx))
+// refund gives back, once, what the refunding descriptors of a call ask for, before anything is taken. The descriptors'
+// answers are kept for addRefunds. What the store could not do is storeErr; err is the caller's own.
+func (e *Engine) refund(ctx context.Context, call *policy.Call, sc *scratch, deadline time.Time) (storeErr, err error) {
+	sc.refunds = sc.refunds[:0]
+	if !call.Refunds() {
+		return nil, nil
+	}
+	for range maxRestarts {
+		snapshot, err := e.resolve(call, sc)
+		if err != nil {
+			return nil, err
 		}
-		e.trouble(err)
-		dec.Mode = FailedOpen // nothing was given back; a refund is never denied
-		return false, nil
-	}
-	if e.stale(snapshot, sc.refund.Stale, sc.resolution.Refund) {
-		return true, nil
-	}
-	dec.Mode = Stored
-	sc.judge(sc.resolution.Refund, &sc.refund)
-	for i, named := range sc.resolution.Of {
-		if named.Refund == 0 {
+		checks := sc.resolution.Refund
+		if len(checks) == 0 {
+			return nil, nil
+		}
+		sc.ask(checks, deadline)
+		if _, err := e.opt.Store.Refund(ctx, &sc.request, &sc.answer); err != nil {
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("refunding: %w", context.Cause(ctx))
+			}
+			return err, nil
+		}
+		if e.stale(snapshot, sc.answer.Stale, checks) {
 			continue
 		}
-		sc.answerDescriptor(&dec.Statuses[i], sc.resolution.Refund, named.Refund)
-		dec.Statuses[i].Denied, dec.Statuses[i].Wait = false, 0
-		dec.decide(&dec.Statuses[i])
+		sc.judge(checks, &sc.answer)
+		for _, named := range sc.resolution.Of {
+			var st Status
+			if named.Refund != 0 {
+				sc.answerDescriptor(&st, checks, named.Refund)
+				st.Denied, st.Wait = false, 0 // to give back is never denied
+			}
+			sc.refunds = append(sc.refunds, st)
+		}
+		return nil, nil
 	}
-	return false, nil
+	return errRestarts, nil
+}
+
+// addRefunds puts the answers of the descriptors that gave back beside those of the others. If the store could not do it the
+// call fails open for them: they were let through and nothing was counted.
+func (e *Engine) addRefunds(sc *scratch, storeErr error, dec *Decision) {
+	if storeErr != nil {
+		e.trouble(storeErr)
+		for i, named := range sc.resolution.Of {
+			if named.Refund != 0 {
+				dec.Statuses[i] = Status{Matched: true, Tier: sc.resolution.Refund[0].Tier}
+				dec.decide(&dec.Statuses[i])
+			}
+		}
+		if !dec.Denied {
+			dec.Mode = FailedOpen
+		}
+		e.openFor(sc.resolution.Refund)
+		return
+	}
+	for i := range sc.refunds {
+		if st := &sc.refunds[i]; st.Matched {
+			dec.Statuses[i] = *st
+			dec.decide(st)
+			if dec.Mode == Unmatched {
+				dec.Mode = Stored
+			}
+		}
+	}
+}
+
+// openFor counts and logs that a call was let through for these tiers.
+func (e *Engine) openFor(checks []policy.Check) {
+	for i := range checks {
+		e.counters.failedOpen(checks[i].Tier)
+		e.opt.Log.FailedOpen(checks[i].Tier)
+	}
 }
 
 // failed answers a call that the store did not decide.
@@ -226,11 +278,7 @@ func (e *Engine) fail(sc *scratch, err error, dec *Decision) {
 		dec.decide(st)
 	}
 	if dec.Mode == FailedOpen {
-		for i := range sc.resolution.Admit {
-			tier := sc.resolution.Admit[i].Tier
-			e.counters.failedOpen(tier)
-			e.opt.Log.FailedOpen(tier)
-		}
+		e.openFor(sc.resolution.Admit)
 	}
 }
 

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -37,16 +39,27 @@ global: {limits: [8/hour], on_store_failure: allow}
 type asked struct {
 	store.Store
 	admits atomic.Int64
+	hold   atomic.Pointer[string] // the id of the last hold asked for
 	err    atomic.Pointer[error]
 	fn     func(store.Change)
 }
 
 func (a *asked) Admit(ctx context.Context, req *store.Request, ans *store.Answer) error {
 	a.admits.Add(1)
+	if req.Hold != nil {
+		a.hold.Store(&req.Hold.ID)
+	}
 	if err := a.err.Load(); err != nil {
 		return *err
 	}
 	return a.Store.Admit(ctx, req, ans)
+}
+
+func (a *asked) Refund(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
+	if err := a.err.Load(); err != nil {
+		return 0, *err
+	}
+	return a.Store.Refund(ctx, req, ans)
 }
 
 func (a *asked) OnChange(fn func(store.Change)) {
@@ -440,4 +453,113 @@ func TestAKindThatThePolicyDoesNotKnowIsRefused(t *testing.T) {
 			t.Errorf("a plan that does not exist: got %v", err)
 		}
 	})
+}
+
+func giveBack(d policy.Descriptor) policy.Descriptor {
+	d.Refund = true
+	return d
+}
+
+func used(b *bench, id string) int64 {
+	b.t.Helper()
+	own, _, err := b.Usage(b.t.Context(), id)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return own.Requests[1].Used // a minute's
+}
+
+func TestARefundIsGivenOnceHoweverOftenTheCallIsAskedAnew(t *testing.T) {
+	run(t, nil, func(t *testing.T, b *bench) {
+		b.decide(user("a", 3))
+		// An override of the other user, not known here yet, has the call asked anew.
+		if _, err := b.SetOverride(t.Context(), store.Subject{Kind: "user", ID: "b"}, `{"plan":"large"}`); err != nil {
+			t.Fatal(err)
+		}
+		dec := b.decide(giveBack(user("a", 1)), user("b", 1))
+		if dec.Denied || dec.Statuses[0].Remaining != 1 || dec.Statuses[1].Limit.Max != 8 {
+			t.Fatalf("got %+v, %+v and %+v", dec, dec.Statuses[0], dec.Statuses[1].Limit)
+		}
+		if got := used(b, "a"); got != 2 {
+			t.Fatalf("%d used after 3 hits and 1 given back, want 2", got)
+		}
+	})
+}
+
+func TestARefundComesBeforeWhatTheCallTakes(t *testing.T) {
+	run(t, nil, func(t *testing.T, b *bench) {
+		b.decide(user("a", 3))
+		if dec := b.decide(giveBack(user("a", 1)), user("a", 1)); dec.Denied {
+			t.Fatalf("got %+v, want room for what was given back", dec)
+		}
+		if got := used(b, "a"); got != 3 {
+			t.Fatalf("%d used, want 3", got)
+		}
+	})
+}
+
+func TestARefundThatCannotBeDoneFailsOpenAndSaysSo(t *testing.T) {
+	run(t, nil, func(t *testing.T, b *bench) {
+		b.store.fail(store.ErrTimeout)
+		dec := b.decide(giveBack(user("a", 1)))
+		if dec.Denied || dec.Mode != FailedOpen || !dec.Statuses[0].Matched || dec.Statuses[0].Limit != nil {
+			t.Fatalf("got %+v, want a fail-open without numbers", dec)
+		}
+		if got := testutil.ToFloat64(b.opt.Metrics.FailOpens.WithLabelValues("user")); got != 1 {
+			t.Fatalf("%v fail-opens are counted, want 1", got)
+		}
+	})
+}
+
+func TestADenialByALoweredLimitIsNotRemembered(t *testing.T) {
+	run(t, nil, func(t *testing.T, b *bench) {
+		b.decide(user("a", 1))
+		time.Sleep(20 * time.Second)
+		b.decide(user("a", 1))
+		b.decide(user("a", 1))
+		lowered := strings.Replace(testPolicy, "3/minute", "1/minute", 1)
+		b.policy.Store(parse(t, lowered))
+		for i := range 2 { // the store's own numbers both times: the oldest hit leaves long before the user is admitted
+			dec := b.decide(user("a", 1))
+			if dec.Mode != Stored || dec.Deciding.Reset != 40*time.Second || dec.Deciding.Wait != time.Minute {
+				t.Fatalf("call %d: got %+v, want the store's reset in 40s and wait of 1m", i, dec.Deciding)
+			}
+		}
+	})
+}
+
+func TestARequestIDAsksForAHold(t *testing.T) {
+	run(t, nil, func(t *testing.T, b *bench) {
+		d := user("a", 1)
+		d.Entries = append(d.Entries, policy.Entry{Key: "request_id", Value: "r-1"})
+		for range 3 { // a client may choose it: it does not make the call a repeat
+			if b.decide(d).Denied {
+				t.Fatal("denied within its limit")
+			}
+		}
+		if !b.decide(d).Denied {
+			t.Fatal("the same id gained a request")
+		}
+		if id := b.store.hold.Load(); id == nil || *id != "r-1" {
+			t.Fatalf("the store was asked for the hold %v, want r-1", id)
+		}
+	})
+}
+
+func TestOverridesAreKeptWithinABound(t *testing.T) {
+	o, snapshot := newOverrides(), parse(t, testPolicy)
+	for i := range 3000 {
+		s := store.Subject{Kind: "user", ID: strings.Repeat("long", 4000) + strconv.Itoa(i)}
+		if err := o.learn(snapshot, s, int64(i+1), `{"plan":"large"}`); err != nil {
+			t.Fatal(err)
+		}
+		if version, parsed := o.known(snapshot, s); version != int64(i+1) || parsed == nil {
+			t.Fatalf("override %d is forgotten at once", i)
+		}
+	}
+	for i := range o.shards {
+		if o.shards[i].bytes > overrideBytes {
+			t.Fatalf("a shard holds %d bytes, more than %d", o.shards[i].bytes, overrideBytes)
+		}
+	}
 }

@@ -11,8 +11,9 @@ import (
 
 // Bounds of the overrides that are kept. One that is not kept costs its subject's next call a second trip.
 const (
-	overrideShards   = 64
-	overridesInShard = 1024
+	overrideShards = 64
+	overrideBytes  = 256 << 10 // per shard
+	overrideCost   = 1 << 10   // bytes of one beside its subject's id and its value
 )
 
 // override is a subject's stored override as this process knows it.
@@ -25,6 +26,7 @@ type override struct {
 
 type overrideShard struct {
 	mu        sync.RWMutex
+	bytes     int
 	bySubject map[store.Subject]override
 }
 
@@ -74,7 +76,7 @@ func (o *overrides) learn(snapshot *policy.Snapshot, s store.Subject, version in
 	shard := o.shard(s)
 	if version == 0 {
 		shard.mu.Lock()
-		delete(shard.bySubject, s)
+		shard.drop(s)
 		shard.mu.Unlock()
 		return nil
 	}
@@ -85,12 +87,27 @@ func (o *overrides) learn(snapshot *policy.Snapshot, s store.Subject, version in
 	}
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
-	if len(shard.bySubject) >= overridesInShard {
-		for other := range shard.bySubject {
-			delete(shard.bySubject, other)
+	shard.drop(s)
+	size := sizeOf(s, value)
+	for other := range shard.bySubject {
+		if shard.bytes+size <= overrideBytes {
 			break
 		}
+		shard.drop(other)
 	}
+	shard.bytes += size
 	shard.bySubject[s] = override{version: version, value: value, snapshot: snapshot, parsed: parsed}
 	return err
+}
+
+func sizeOf(s store.Subject, value string) int {
+	return len(s.Kind) + len(s.ID) + len(value) + overrideCost
+}
+
+// drop forgets a subject's override. The shard is locked.
+func (o *overrideShard) drop(s store.Subject) {
+	if old, ok := o.bySubject[s]; ok {
+		o.bytes -= sizeOf(s, old.value)
+		delete(o.bySubject, s)
+	}
 }

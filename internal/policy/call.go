@@ -23,6 +23,31 @@ type Call struct {
 	Descriptors []Descriptor
 }
 
+// RequestIDKey is the descriptor entry that names a request: the id of the hold that it asks for.
+const RequestIDKey = "request_id"
+
+// RequestID returns the id that the call's first request_id entry gives; empty if there is none.
+func (c *Call) RequestID() string {
+	for i := range c.Descriptors {
+		for j := range c.Descriptors[i].Entries {
+			if e := &c.Descriptors[i].Entries[j]; e.Key == RequestIDKey {
+				return e.Value
+			}
+		}
+	}
+	return ""
+}
+
+// Refunds reports whether any descriptor gives back.
+func (c *Call) Refunds() bool {
+	for i := range c.Descriptors {
+		if c.Descriptors[i].Refund {
+			return true
+		}
+	}
+	return false
+}
+
 // Overrides tells the stored override that is known for a subject: its version and its parsed form; 0 and nil for none.
 // A version without a parsed form is an override that this policy cannot read; it is ignored.
 type Overrides func(store.Subject) (version int64, o *Override)

@@ -102,9 +102,18 @@ type Check struct {
 	Override int64
 }
 
+// Hold is what an admitted request keeps until it is settled or released: a slot and money, under an id that is unique among
+// the holds of the request's first subject. The stores of this version keep no slots and no money yet: they decide a request
+// with a hold as they would without it.
+type Hold struct {
+	ID string // the caller's request id, any bytes
+}
+
 // Request is one decision: all of its checks pass, or none does. No two checks name the same subject and unit.
 type Request struct {
 	Checks []Check
+	// Hold is what the request keeps if it is admitted; nil if it keeps nothing.
+	Hold *Hold
 	// Deadline is when the answer is due, whatever the store does. The zero value means no deadline of its own.
 	Deadline time.Time
 }

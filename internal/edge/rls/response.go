@@ -29,9 +29,11 @@ func (s *Server) respond(dec *engine.Decision) *ratelimitv3.RateLimitResponse {
 	var f *face
 	if deciding.Limit != nil {
 		f = s.faces.of(deciding.Tier, deciding.Limit)
-		attach(r.resp, f.metadata(dec.Denied))
-	} else {
+	}
+	if f == nil || dec.Mode == engine.FailedOpen || dec.Mode == engine.FailedShut {
 		attach(r.resp, metadataWithoutLimit(deciding.Tier, dec.Mode))
+	} else {
+		attach(r.resp, f.metadata(dec.Denied))
 	}
 	if dec.Denied {
 		s.writeDenial(r.resp, f, deciding)
