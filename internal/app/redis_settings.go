@@ -10,6 +10,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/ratelimitd/ratelimitd/internal/store/redis"
 )
 
 // Redis's own ports.
@@ -28,6 +30,7 @@ type reading struct {
 
 // redisText is what the environment says of Redis, before it is put together.
 type redisText struct {
+	meant      []string // the names of the settings that mean a Redis, see redisMeant
 	url        *url.URL
 	addrs      []string
 	host, port string
@@ -73,8 +76,8 @@ func redisSettings() []Setting {
 			read: func(r *reading, v string) error { return r.redis.readDB(v) },
 		},
 		{
-			Env: "REDIS_MAX_CONNECTIONS", Aliases: []string{"REDIS_MAX_connections"}, Values: "1 to 10000",
-			Help: "Connections to each Redis server.",
+			Env: "REDIS_MAX_CONNECTIONS", Aliases: []string{"REDIS_MAX_connections"},
+			Default: strconv.Itoa(redis.DefaultPoolSize), Values: "1 to 10000", Help: "Connections to each Redis server.",
 			read: func(r *reading, v string) error {
 				n, err := readInt(v, 1, MaxRedisPoolSize)
 				r.opt.Redis.PoolSize = int(n)
@@ -188,12 +191,17 @@ func (t *redisText) readURL(text string) error {
 	return nil
 }
 
-// readPort reads a port. In a Kubernetes pod beside a service named redis, the variable holds tcp://address:port, which
-// the platform sets by itself.
+// isServiceLink tells whether REDIS_PORT holds tcp://address:port. In a Kubernetes pod beside a service named redis, the
+// platform sets that by itself.
+func isServiceLink(text string) bool {
+	return strings.HasPrefix(strings.TrimSpace(text), networkTCP+"://")
+}
+
+// readPort reads a port.
 func (t *redisText) readPort(text string) error {
 	port := strings.TrimSpace(text)
-	if u, err := url.Parse(port); err == nil && u.Scheme == networkTCP {
-		port = u.Port()
+	if isServiceLink(port) {
+		port = port[strings.LastIndexByte(port, ':')+1:]
 	}
 	if _, err := readInt(port, 1, 65535); err != nil {
 		return err
@@ -212,15 +220,37 @@ func (t *redisText) readDB(text string) error {
 	return nil
 }
 
+// redisMeant names the settings by which somebody means a Redis: all of them that are set, but for switches that are off
+// and for a port that Kubernetes set by itself.
+func redisMeant(lookup func(env string) (string, bool)) []string {
+	var names []string
+	for _, s := range redisSettings() {
+		name, value, ok := s.find(nil, lookup)
+		if !ok || s.Env == "REDIS_PORT" && isServiceLink(value) {
+			continue
+		}
+		if on := true; s.Default == "false" && readBool(value, &on) == nil && !on {
+			continue
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
 // finish puts together what several settings say.
 func (r *reading) finish() error {
 	places := r.redis.places()
 	r.opt.Store = r.store
-	if r.store == "" {
+	switch {
+	case r.store != "":
+	case len(places) > 0:
+		r.opt.Store = StoreRedis
+	case len(r.redis.meant) > 0:
+		return fmt.Errorf("%s: set, but no address says where Redis is: set REDIS_URL, REDIS_ADDRS or REDIS_HOST too, "+
+			"as REDIS_HOST=redis; or set --store=memory (RATELIMITD_STORE) to count in this process alone",
+			strings.Join(r.redis.meant, ", "))
+	default:
 		r.opt.Store = StoreMemory
-		if len(places) > 0 {
-			r.opt.Store = StoreRedis
-		}
 	}
 	if r.opt.Store != StoreRedis {
 		return nil

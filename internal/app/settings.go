@@ -190,6 +190,7 @@ func ReadSettings(flags *pflag.FlagSet, lookup func(env string) (string, bool)) 
 	if err := r.all(Settings(), flags, lookup); err != nil {
 		return Options{}, err
 	}
+	r.redis.meant = redisMeant(lookup)
 	if err := r.finish(); err != nil {
 		return Options{}, err
 	}

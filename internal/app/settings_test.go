@@ -100,6 +100,11 @@ func TestEachSettingHasItsPlace(t *testing.T) {
 				}
 			},
 		},
+		{"memory beside settings of Redis, when told so", env{"REDIS_CLUSTER": "true", "REDIS_ADDRS": ","}, []string{"--store=memory"}, func(o *Options) {
+			o.Redis.Cluster = true
+		}},
+		{"the port of a service that Kubernetes links", env{"REDIS_PORT": "tcp://10.0.0.1:6379"}, nil, func(*Options) {}},
+		{"switches of Redis that are off", env{"REDIS_CLUSTER": "false", "REDIS_TLS_ENABLED": "0"}, nil, func(*Options) {}},
 		{"memory beside a Redis address, when told so", env{"REDIS_HOST": "r", "RATELIMITD_STORE": "memory"}, nil, func(*Options) {}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -220,6 +225,17 @@ func TestAWrongSettingIsNamedWithWhatToWrite(t *testing.T) {
 		{"too much money", env{"GLOBAL_DAILY_COST_LIMIT": "9000000000"}, nil, []string{"GLOBAL_DAILY_COST_LIMIT", "the largest"}},
 		{"two at once", env{"RATELIMITD_STORE": "x", "REDIS_PORT": "y"}, nil, []string{"RATELIMITD_STORE", "REDIS_PORT"}},
 		{"Redis without an address", env{"RATELIMITD_STORE": "redis"}, nil, []string{"REDIS_URL", "REDIS_HOST"}},
+		{"a Cluster without an address", env{"REDIS_CLUSTER": "true"}, nil, []string{"REDIS_CLUSTER", "REDIS_ADDRS", "--store=memory"}},
+		{"Sentinels without an address", env{"REDIS_SENTINEL_MASTER": "m"}, nil, []string{"REDIS_SENTINEL_MASTER", "REDIS_ADDRS"}},
+		{"a port without a host", env{"REDIS_PORT": "6379"}, nil, []string{"REDIS_PORT", "REDIS_HOST"}},
+		{"addresses that are none", env{"REDIS_ADDRS": ","}, nil, []string{"REDIS_ADDRS: set, but no address", "REDIS_HOST"}},
+		{
+			"several without an address, by the names that were used",
+			env{"REDIS_MAX_connections": "5", "REDIS_PASSWORD": "p", "REDIS_TLS_ENABLED": "true"},
+			nil,
+			[]string{"REDIS_MAX_connections, REDIS_PASSWORD, REDIS_TLS_ENABLED: set"},
+		},
+		{"Redis by name, and no address", env{"REDIS_ADDRS": ","}, []string{"--store=redis"}, []string{"REDIS_URL", "REDIS_HOST"}},
 		{"two places", env{"REDIS_URL": "redis://a", "REDIS_HOST": "b"}, nil, []string{"REDIS_URL and REDIS_HOST"}},
 		{"port", env{"REDIS_HOST": "r", "REDIS_PORT": "70000"}, nil, []string{"REDIS_PORT", `"70000"`, "65535"}},
 		{"database", env{"REDIS_HOST": "r", "REDIS_DB": "x"}, nil, []string{"REDIS_DB", `"x"`}},
