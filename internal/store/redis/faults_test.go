@@ -281,3 +281,36 @@ func TestACallerIsNotHeldByAnotherThatHasLonger(t *testing.T) {
 		t.Errorf("got %v after %s, want ErrTimeout in time", err, time.Since(began))
 	}
 }
+
+// TestADecisionThatTakesNothingDoesNotOutgrowALog shares one script call between a hit and a look with more windows than the
+// log has room for.
+func TestADecisionThatTakesNothingDoesNotOutgrowALog(t *testing.T) {
+	server := harness.Redis(t)
+	s := openStore(t, Options{Addrs: []string{server.Addr}})
+	few := ask("a", hourly(1000))
+	if _, err := admit(t, s, few); err != nil {
+		t.Fatal(err)
+	}
+	many := ask("a", nil)
+	many.Amount = 0
+	for i := range store.MaxLimits {
+		many.Limits = append(many.Limits, store.Limit{Max: 1000, Period: time.Duration(i+1) * time.Minute})
+	}
+	call := newCall(nil)
+	var jobs []*job
+	for _, check := range []store.Check{few, many, few} {
+		jobs = append(jobs, &job{
+			checks: []store.Check{check}, keys: []string{logKey(check.Subject, check.Unit)}, done: make(chan struct{}, 1),
+		})
+	}
+	call.build(jobs)
+	if err := s.run(t.Context(), s.scripts.admit, call.keys, call.args).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for want := int64(3); want < 30; want++ {
+		ans, err := admit(t, s, few)
+		if err != nil || ans.States[0].Used != want+1 {
+			t.Fatalf("got %+v, %v; want %d used", ans.States, err, want+1)
+		}
+	}
+}

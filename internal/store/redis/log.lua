@@ -363,8 +363,13 @@ local function pack_hot(log)
   return spack(windows_format(log[K]) .. NEWEST, unpack(log, FIRST, w + 2))
 end
 
--- Everything before the entries.
+-- Everything before the entries. Windows for which there is no room are left out: they are found by search again. A decision
+-- that took nothing may have brought them, in the same call as one that did.
 local function pack_head(log)
+  if log[K] > log[SLOTS] then
+    log[K] = log[SLOTS]
+    log[SHAPES] = ssub(log[SHAPES], 1, log[K] * SHAPE_SIZE)
+  end
   local free = log[SLOTS] - log[K]
   return spack(COLD, VERSION, log[SLOTS], log[K], log[OVERRIDE], log[ROOM], log[ORIGIN], log[RETAIN], log[ASKED], log[EXPIRES])
     .. log[SHAPES] .. srep('\0', free * (SHAPE_SIZE + WINDOW_SIZE)) .. pack_hot(log)

@@ -134,9 +134,6 @@ local function refund()
     end
     fits = look(log, spec, undo and max(amounts[c], 1) or 1, values, at, waits, w, clock) and fits
     if log[DIRTY] then
-      -- Windows for which there is no room are found by search again.
-      log[K] = min(log[K], log[SLOTS])
-      log[SHAPES] = ssub(log[SHAPES], 1, log[K] * SHAPE_SIZE)
       call('SETRANGE', log[KEY], '0', pack_head(log))
     end
     format, at, w = format .. spec.states, at + 2 + spec.k * 2, w + spec.k
