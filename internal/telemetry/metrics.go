@@ -34,7 +34,6 @@ const (
 // The values of LabelEdge.
 const (
 	EdgeRLS  = "rls"
-	EdgeCost = "cost"
 	EdgeHTTP = "http"
 )
 

@@ -33,6 +33,11 @@ const (
 	writeTimeout = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
 	maxScrapes   = 4
+	// maxQuestions is how many statistics may be asked for at once: while the store hangs, each holds memory and a place
+	// in the store's queue, where the decisions wait too.
+	maxQuestions = 64
+	// retryAfter is when one more may be asked, in seconds: the least that the header can say.
+	retryAfter = "1"
 )
 
 // Engine is what is asked.
@@ -56,8 +61,9 @@ type Options struct {
 
 // handler holds what the handlers share.
 type handler struct {
-	opt Options
-	bad prometheus.Counter
+	opt       Options
+	bad       prometheus.Counter
+	questions chan struct{} // holds one for each question that the store is being asked
 }
 
 // NewHandler returns the handler of all paths. A path that is not served is a 404, and another method than GET or HEAD a
@@ -66,7 +72,11 @@ func NewHandler(opt Options) http.Handler {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	h := &handler{opt: opt, bad: opt.Metrics.BadCalls.WithLabelValues(telemetry.EdgeHTTP)}
+	h := &handler{
+		opt:       opt,
+		bad:       opt.Metrics.BadCalls.WithLabelValues(telemetry.EdgeHTTP),
+		questions: make(chan struct{}, maxQuestions),
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+PathStats, h.stats)
 	mux.HandleFunc("GET "+PathHealth, h.health)

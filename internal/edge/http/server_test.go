@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,6 +146,60 @@ func TestStatsWithoutTheStoreIsAProblemDocument(t *testing.T) {
 		if got := rec.Header().Get("Content-Type"); got != "application/problem+json" {
 			t.Errorf("content type %q, want application/problem+json", got)
 		}
+	}
+}
+
+// hangingEngine answers nobody before release is closed or the question's own time is up.
+type hangingEngine struct {
+	fakeEngine
+
+	asked   chan struct{} // gets one for each question
+	release chan struct{}
+}
+
+func (h *hangingEngine) Usage(ctx context.Context, _ string) (user, global engine.TierUsage, err error) {
+	h.asked <- struct{}{}
+	select {
+	case <-h.release:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	return engine.TierUsage{}, engine.TierUsage{}, err
+}
+
+func TestMoreQuestionsThanMayBeAtOnceAreTurnedAway(t *testing.T) {
+	slow := &hangingEngine{asked: make(chan struct{}, maxQuestions+2), release: make(chan struct{})}
+	reg := prometheus.NewRegistry()
+	h := NewHandler(Options{Engine: slow, Metrics: telemetry.NewMetrics(reg), Gatherer: reg})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ask := func() *httptest.ResponseRecorder {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, http.MethodGet, PathStats+"?user_id=1", nil))
+		return rec
+	}
+	var questions sync.WaitGroup
+	for range maxQuestions {
+		questions.Go(func() {
+			if rec := ask(); rec.Code != http.StatusOK {
+				t.Errorf("one of %d questions is answered %d, want 200: %s", maxQuestions, rec.Code, rec.Body)
+			}
+		})
+		<-slow.asked
+	}
+	rec := ask()
+	var p problem
+	if err := json.Unmarshal(rec.Body.Bytes(), &p); err != nil {
+		t.Fatalf("the body %q is no JSON: %v", rec.Body, err)
+	}
+	if rec.Code != http.StatusServiceUnavailable || p.Type != problemBusy || rec.Header().Get("Retry-After") != "1" {
+		t.Errorf("one more is answered %d with %+v and Retry-After %q, want 503 by %s and 1",
+			rec.Code, p, rec.Header().Get("Retry-After"), problemBusy)
+	}
+	close(slow.release)
+	questions.Wait()
+	if rec := ask(); rec.Code != http.StatusOK {
+		t.Errorf("after the others were answered the status is %d, want 200: %s", rec.Code, rec.Body)
 	}
 }
 

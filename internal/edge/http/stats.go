@@ -89,6 +89,14 @@ func (h *handler) stats(w http.ResponseWriter, r *http.Request) {
 		h.writeError(w, errNoUser)
 		return
 	}
+	select {
+	case h.questions <- struct{}{}:
+		defer func() { <-h.questions }()
+	default:
+		w.Header().Set("Retry-After", retryAfter)
+		h.writeError(w, errBusy)
+		return
+	}
 	user, global, err := h.opt.Engine.Usage(r.Context(), id)
 	if err != nil {
 		h.writeError(w, err)
