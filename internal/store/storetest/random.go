@@ -19,6 +19,8 @@ type walk struct {
 	subjects []store.Subject
 	offsets  map[logName]int64 // what the store's sequence is ahead of the model's
 	told     []time.Duration   // times that the last answers told: interesting moments to go to
+	policies [][]store.Limit   // limits that calls use again and again, in turn on the same logs
+	bursts   int
 }
 
 // longest is the period that every random check asks for, so that store and model keep the same hits.
@@ -40,6 +42,7 @@ func random(t *testing.T, f *Fixture) {
 			"pass":     w.pass,
 			"reset":    w.resets,
 			"override": w.overrides,
+			"burst":    w.burst,
 		})
 	})
 	c.t = t
@@ -56,6 +59,9 @@ func newWalk(rt *rapid.T, c *caller, run int) *walk {
 	c.start += us(hour)
 	w.goTo(c.start)
 	c.reset(global)
+	for range 3 {
+		w.policies = append(w.policies, limits(rt))
+	}
 	if c.f.Disturb != nil && run%10 == 0 {
 		c.f.Disturb()
 	}
@@ -102,26 +108,59 @@ func (w *walk) checks(rt *rapid.T) []store.Check {
 	return checks
 }
 
-// limits draws the windows of a check.
+// limits draws the windows of a check: those of a policy, maybe in another order, or windows of its own.
 func (w *walk) limits(rt *rapid.T) []store.Limit {
-	periods := rapid.SliceOfNDistinct(rapid.SampledFrom([]time.Duration{
-		sec, 10 * sec, 7*sec + 1*micro, 30 * sec,
-	}), 0, 3, rapid.ID).Draw(rt, "periods")
-	periods = append(periods, longest)
-	limits := make([]store.Limit, len(periods))
-	for i, p := range periods {
-		limits[i] = store.Limit{
-			Max:    rapid.SampledFrom([]int64{5, 8, 12, 3, 1, 0}).Draw(rt, "max"),
+	at := rapid.IntRange(-1, len(w.policies)-1).Draw(rt, "policy")
+	switch {
+	case at < 0:
+		return limits(rt)
+	case rapid.IntRange(0, 4).Draw(rt, "reorder") == 4:
+		return rapid.Permutation(w.policies[at]).Draw(rt, "order")
+	default:
+		return w.policies[at]
+	}
+}
+
+// periods are all that random checks ask for, but the longest: more than a log has room for at first, and than it keeps
+// of other callers.
+func periods() []time.Duration {
+	const ms = time.Millisecond
+	return []time.Duration{
+		sec, 10 * sec, 7*sec + 1*micro, 30 * sec, // those that random times are about
+		ms, 3*ms + 7*micro, 20 * ms, 20*ms + 1*micro, 50 * ms, 100 * ms, 250 * ms, 500*ms - 1*micro,
+		2 * sec, 3 * sec, 5 * sec, 15 * sec, 20 * sec, 45 * sec, mins - 1*micro,
+	}
+}
+
+// limits draws windows, few or many, the longest among them wherever it stands.
+func limits(rt *rapid.T) []store.Limit {
+	all, few := periods(), 4
+	many := rapid.SampledFrom([]int{0, 1, 2, 3, 1, 2, 3, 4, 5, 8, store.MaxLimits - 1}).Draw(rt, "windows")
+	if many < few && rapid.Bool().Draw(rt, "long") {
+		all = all[:few]
+	}
+	drawn := rapid.SliceOfNDistinct(rapid.SampledFrom(all), many, many, rapid.ID).Draw(rt, "periods")
+	drawn = slices.Insert(drawn, rapid.IntRange(0, len(drawn)).Draw(rt, "the longest's place"), longest)
+	roomy := rapid.SampledFrom([]int64{12, 80, store.ExactHits}).Draw(rt, "room")
+	out := make([]store.Limit, len(drawn))
+	for i, p := range drawn {
+		out[i] = store.Limit{
+			Max:    rapid.SampledFrom([]int64{5, roomy, roomy, 12, roomy, 8, 3, 1, 0}).Draw(rt, "max"),
 			Period: p,
 			Shadow: rapid.IntRange(0, 5).Draw(rt, "shadow") == 5,
 		}
+		if len(drawn) > few { // else the smallest of so many decides always
+			out[i].Max = max(out[i].Max, roomy)
+		}
 	}
-	return limits
+	return out
 }
 
 // admits asks store and model.
-func (w *walk) admits(rt *rapid.T) {
-	checks := w.checks(rt)
+func (w *walk) admits(rt *rapid.T) { w.ask(w.checks(rt)) }
+
+// ask asks store and model whether checks pass.
+func (w *walk) ask(checks []store.Check) {
 	w.learn(checks)
 	want := w.model.admit(checks)
 	got := w.admit(checks...)
@@ -137,6 +176,15 @@ func (w *walk) admits(rt *rapid.T) {
 func (w *walk) refunds(rt *rapid.T) {
 	checks := w.checks(rt)
 	amount := rapid.Int64Range(0, 5).Draw(rt, "refund")
+	if rapid.IntRange(0, 5).Draw(rt, "many") == 5 {
+		amount = rapid.Int64Range(0, 400).Draw(rt, "refund")
+	}
+	w.giveBack(checks, amount)
+}
+
+// giveBack gives back an amount of each check in store and model.
+func (w *walk) giveBack(checks []store.Check, amount int64) {
+	w.rt.Helper()
 	for i := range checks {
 		checks[i].Amount = amount
 	}
@@ -144,7 +192,7 @@ func (w *walk) refunds(rt *rapid.T) {
 	wantTook, want := w.model.refund(checks)
 	took, got := w.refund(checks...)
 	if took != wantTook {
-		rt.Fatalf("Refund(%s) took %d, want %d", describe(checks), took, wantTook)
+		w.rt.Fatalf("Refund(%s) took %d, want %d", describe(checks), took, wantTook)
 	}
 	w.compare(checks, got, &want)
 }
