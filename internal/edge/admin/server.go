@@ -18,7 +18,7 @@ const (
 	maxID        = 65536 // bytes
 	maxPlan      = 64    // bytes
 	maxLimits    = 49    // 16 each of requests, tokens and USD, and one of concurrent
-	maxLimitText = 256   // bytes
+	maxLimitText = 128   // bytes; with it, the largest list is within what a policy reads of an override
 )
 
 // Engine is what is administered. It errs with engine.ErrBadCall for what the policy in force does not know, and with

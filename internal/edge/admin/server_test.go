@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ratelimitd/ratelimitd/internal/engine"
+	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 	adminv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/admin/v1"
 )
@@ -130,7 +132,7 @@ func TestWhatARequestMustSay(t *testing.T) {
 		{"a long plan", planOverride(strings.Repeat("a", 65)), "plan has 65 bytes"},
 		{"no limits", limitsOverride(), "0 limits"},
 		{"too many limits", limitsOverride(make([]string, 50)...), "50 limits"},
-		{"a long limit", limitsOverride("1/day", strings.Repeat("a", 257)), "limits[1]"},
+		{"a long limit", limitsOverride("1/day", strings.Repeat("a", 129)), "limits[1] is longer than 128"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			fake := &fakeEngine{}
@@ -142,6 +144,34 @@ func TestWhatARequestMustSay(t *testing.T) {
 				t.Errorf("it was stored all the same: %v", fake.overrides)
 			}
 		})
+	}
+}
+
+// TestTheLargestListOfLimitsIsAccepted holds the bounds of a request to those of the policy, which reads what is stored.
+func TestTheLargestListOfLimitsIsAccepted(t *testing.T) {
+	snapshot, _, err := policy.Load("production", policy.Adjustments{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wide := func(amount int, rest string) string {
+		text := strconv.Itoa(amount)
+		return strings.Repeat("0", maxLimitText-len(text)-len(rest)) + text + rest
+	}
+	limits := []string{wide(1, " concurrent")}
+	for i := range 16 {
+		period := "/" + strconv.Itoa(i+1) + "s"
+		limits = append(limits, wide(i, period), wide(i, " tokens"+period), wide(i, " USD"+period))
+	}
+	if len(limits) != maxLimits {
+		t.Fatalf("the list has %d limits, want %d", len(limits), maxLimits)
+	}
+	fake := &fakeEngine{}
+	if _, err := New(fake).SetOverride(t.Context(), limitsOverride(limits...)); err != nil {
+		t.Fatal(err)
+	}
+	stored := fake.overrides[store.Subject{Kind: "user", ID: "1"}]
+	if _, err := snapshot.ParseOverride("user", stored); err != nil {
+		t.Errorf("the policy refuses %d bytes of limits that the contract promises to take: %v", len(stored), err)
 	}
 }
 

@@ -84,7 +84,7 @@ func (x *Subject) GetId() string {
 type LimitList struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// limits are written as in a policy: "10/minute", "100/hour", "5 USD/day", "50000 tokens/day", "100 concurrent", with
-	// any period from one millisecond to 366 days ("90s", "7d"). 1 to 49 limits of up to 256 bytes each: up to 16 each of
+	// any period from one millisecond to 366 days ("90s", "7d"). 1 to 49 limits of up to 128 bytes each: up to 16 each of
 	// requests, tokens and USD, and one of concurrent, with no two of the same unit and period. INVALID_ARGUMENT names
 	// the limit that is wrong and what to write instead. A unit without a limit in the list is not limited for the
 	// subject.
