@@ -235,12 +235,7 @@ func (a *App) serveHTTP(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("serve HTTP: %w", err)
 	}
-	a.push("end HTTP", func(ctx context.Context) error {
-		if err := a.http.Shutdown(ctx); err != nil {
-			return errors.Join(err, a.http.Close())
-		}
-		return nil
-	})
+	a.push("end HTTP", func(ctx context.Context) error { return stopHTTP(ctx, a.http) })
 	a.mu.Lock()
 	a.httpAddr = l.Addr()
 	a.mu.Unlock()
@@ -310,19 +305,37 @@ func stopGRPC(ctx context.Context, s *grpc.Server) error {
 	}
 }
 
+// stopHTTP lets requests in flight end, until the context does; then it cuts them off.
+func stopHTTP(ctx context.Context, s *http.Server) error {
+	err := s.Shutdown(ctx)
+	if err == nil {
+		return nil
+	}
+	if closing := s.Close(); closing != nil || !errors.Is(err, ctx.Err()) {
+		return errors.Join(err, closing)
+	}
+	return errCut
+}
+
 // Stop ends the daemon: it refuses new calls, lets those in flight end until the context does, and closes the store. It
 // returns what went wrong on the way; the daemon has ended in any case.
-func (a *App) Stop(ctx context.Context) error {
-	var problems []error
+func (a *App) Stop(ctx context.Context) error { return errors.Join(a.stop(ctx)) }
+
+// stop is Stop, which tells calls that were cut off from all that went wrong.
+func (a *App) stop(ctx context.Context) (cut, wrong error) {
+	var cuts, problems []error
 	for len(a.onStop) > 0 {
 		last := a.onStop[len(a.onStop)-1]
 		a.onStop = a.onStop[:len(a.onStop)-1]
-		if err := last.do(ctx); err != nil {
+		switch err := last.do(ctx); {
+		case errors.Is(err, errCut):
+			cuts = append(cuts, fmt.Errorf("%s: %w", last.what, err))
+		case err != nil:
 			problems = append(problems, fmt.Errorf("%s: %w", last.what, err))
 		}
 	}
 	a.serving.Wait()
-	return errors.Join(problems...)
+	return errors.Join(cuts...), errors.Join(problems...)
 }
 
 // Failed tells the error of a server that ended by itself. The daemon should be stopped then.

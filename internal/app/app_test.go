@@ -581,6 +581,33 @@ func TestSignals(t *testing.T) {
 			t.Errorf("it ended with %v", err)
 		}
 	})
+	t.Run("the shutdown timeout cuts off a connection over HTTP", func(t *testing.T) {
+		opt := testOptions()
+		opt.ShutdownTimeout = MinShutdownTimeout
+		r := run(t, opt)
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", r.HTTPAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		get(t, r.App, "/healthz") // the server took the connection before this one
+		r.signals <- syscall.SIGTERM
+		if err := r.wait(t); err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+	})
+	t.Run("what else goes wrong is told beside what was cut off", func(t *testing.T) {
+		opt := testOptions()
+		opt.ShutdownTimeout = MinShutdownTimeout
+		r := run(t, opt)
+		boom := errors.New("boom")
+		r.push("close what cannot be closed", func(context.Context) error { return boom })
+		openCall(t, r.App)
+		r.signals <- syscall.SIGTERM
+		if err := r.wait(t); !errors.Is(err, boom) || errors.Is(err, errCut) {
+			t.Errorf("it ended with %v, want %v alone", err, boom)
+		}
+	})
 	t.Run("while it drains it is not ready", func(t *testing.T) {
 		opt := testOptions()
 		opt.ShutdownTimeout = MaxShutdownTimeout

@@ -66,14 +66,15 @@ func (a *App) stopUnlessHurried(ctx context.Context, signals <-chan os.Signal) e
 			}
 		}
 	}()
-	err := a.Stop(ctx)
-	if errors.Is(err, errCut) {
-		a.log.Warn("stopped before all calls had ended", zap.Error(err))
-		return nil
+	cut, err := a.stop(ctx)
+	if cut != nil {
+		a.log.Warn("stopped before all calls had ended", zap.Error(cut))
 	}
 	if err != nil {
 		return fmt.Errorf("stop: %w", err)
 	}
-	a.log.Info("stopped")
+	if cut == nil {
+		a.log.Info("stopped")
+	}
 	return nil
 }
