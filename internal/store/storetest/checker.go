@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sort"
@@ -18,7 +19,8 @@ type record struct {
 
 // asked is one check of a recorded call and its answer.
 type asked struct {
-	log    int // index into the checker's logs
+	log    int   // index into the checker's logs
+	at     int64 // the log's own time of the answer
 	amount int64
 	seq    int64
 	states []store.State
@@ -28,7 +30,8 @@ type asked struct {
 // the run shorter than every log's longest period, so that no sequence begins anew.
 type checker struct {
 	logs [][]store.Limit // the limits of each log, the same in every call
-	// weak demands only what a store of two steps promises: no over-admission by the callers' clock.
+	// weak demands only what a store of two steps promises: no interval holds more than a limit, neither by each log's
+	// own time nor by the callers' clock. A hit that was undone stands in no record, so that sequences have gaps.
 	weak bool
 }
 
@@ -45,11 +48,11 @@ func (c *checker) check(records []record) []string {
 	var wrong []string
 	histories := make([][]taken, len(c.logs))
 	for log := range c.logs {
-		histories[log] = history(records, log)
+		histories[log] = c.history(records, log)
 		wrong = append(wrong, c.seenByCallers(log, histories[log])...)
+		wrong = append(wrong, c.within(log, histories[log])...)
 		if !c.weak {
 			wrong = append(wrong, c.unbroken(log, histories[log])...)
-			wrong = append(wrong, c.within(log, histories[log])...)
 		}
 	}
 	if !c.weak && len(wrong) == 0 { // a broken history would make every answer look wrong
@@ -58,18 +61,23 @@ func (c *checker) check(records []record) []string {
 	return wrong
 }
 
-// history is a log's admitted hits in the order of their sequence.
-func history(records []record, log int) []taken {
+// history is a log's admitted hits in the order of their sequence; with the weak promise, which knows none, of their time.
+func (c *checker) history(records []record, log int) []taken {
 	var out []taken
 	for i := range records {
 		r := &records[i]
 		for _, a := range r.asked {
 			if r.admitted && a.log == log && a.amount > 0 {
-				out = append(out, taken{at: r.now, sum: a.seq, amount: a.amount, sent: r.sent, received: r.received})
+				out = append(out, taken{at: a.at, sum: a.seq, amount: a.amount, sent: r.sent, received: r.received})
 			}
 		}
 	}
-	slices.SortStableFunc(out, func(a, b taken) int { return int(a.sum - b.sum) })
+	slices.SortStableFunc(out, func(a, b taken) int {
+		if c.weak {
+			return cmp.Compare(a.at, b.at)
+		}
+		return cmp.Compare(a.sum, b.sum)
+	})
 	for i := 1; i < len(out); i++ {
 		out[i].at = max(out[i].at, out[i-1].at)
 	}
@@ -89,7 +97,7 @@ func (c *checker) unbroken(log int, hits []taken) []string {
 	return few(wrong)
 }
 
-// within finds intervals of a limit's period that hold more than the limit, by the store's clock.
+// within finds intervals of a limit's period that hold more than the limit, by the log's own time.
 func (c *checker) within(log int, hits []taken) []string {
 	var wrong []string
 	for _, l := range c.logs[log] {
@@ -144,7 +152,7 @@ func (c *checker) answers(records []record, histories [][]taken) []string {
 		for _, a := range r.asked {
 			hits := histories[a.log]
 			n := sort.Search(len(hits), func(i int) bool { return hits[i].sum > a.seq })
-			now := r.now
+			now := a.at
 			if n > 0 {
 				now = max(now, hits[n-1].at)
 			}

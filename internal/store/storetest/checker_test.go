@@ -46,7 +46,7 @@ func simulate(seed uint64, q quirk) []record {
 			if !ans.Admitted && q.charge == log+1 {
 				seq-- // the answer was made before the charge
 			}
-			rec.asked = append(rec.asked, asked{log: log, amount: amount, seq: seq, states: ans.States[next : next+len(asks[log])]})
+			rec.asked = append(rec.asked, asked{log: log, at: m.now, amount: amount, seq: seq, states: ans.States[next : next+len(asks[log])]})
 			next += len(asks[log])
 		}
 		records = append(records, rec)
@@ -84,6 +84,12 @@ func TestCheckerFindsWhatIsWrong(t *testing.T) {
 	}{
 		{"a store that keeps the contract", quirk{}, "", ""},
 		{"one hit too many", quirk{extra: 1}, "were admitted in the", "callers were admitted"},
+		{"one hit too many, told so late that callers cannot tell", quirk{extra: 1, edit: func(records []record) {
+			for i := range records {
+				records[i].sent -= us(sec)
+				records[i].received += us(sec)
+			}
+		}}, "were admitted in the", "were admitted in the"},
 		{"a denial without need", quirk{extra: -1}, "its windows say true", ""},
 		{"a denied call is charged to the user", quirk{charge: 1}, charged, ""},
 		{"a denied call is charged to all", quirk{charge: 2}, charged, ""},

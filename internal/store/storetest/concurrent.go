@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,7 +14,7 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
-// The concurrent run: four daemons' worth of clients on one user and the global subject.
+// The concurrent runs: four daemons' worth of clients on the same logs.
 const (
 	runClients  = 4
 	runTime     = 1500 * time.Millisecond
@@ -22,8 +23,8 @@ const (
 	runSampled  = 64
 )
 
-// runLimits are the limits of the user and of the global subject. The longest is longer than any run, and so small that
-// it denies in the end however slow the machine is.
+// runLimits are the limits of the two logs of a run. The longest is the last, longer than any run, and so small that it
+// denies in the end however slow the machine is.
 func runLimits() [][]store.Limit {
 	return [][]store.Limit{
 		{lim(20, 50*time.Millisecond), lim(100, sec), lim(150, 10*mins)},
@@ -36,19 +37,33 @@ type runner struct {
 	client  store.Store
 	random  *rand.Rand
 	begun   time.Time
-	limits  [][]store.Limit
+	logs    []store.Check // what every call asks, but for the amount
+	ownTime bool          // the answer's clock is not each log's
 	all     *progress
 	records []record
 	taken   int64
 	err     error
 }
 
-// concurrent runs clients against each other and has the checker prove their answers right.
+// concurrent runs clients against each other on a user and the global subject.
 func concurrent(t *testing.T, f *Fixture) {
+	t.Helper()
+	limits := runLimits()
+	compete(t, f, f.TwoStep, hit(alice, 0, limits[0]...), hit(global, 0, limits[1]...))
+}
+
+// concurrentOnOne runs clients against each other on one subject, which is one step in every store.
+func concurrentOnOne(t *testing.T, f *Fixture) {
+	t.Helper()
+	limits := runLimits()
+	compete(t, f, false, hit(alice, 0, limits[0]...), spend(store.Tokens, alice, 0, limits[1]...))
+}
+
+// compete runs clients against each other and has the checker prove their answers right.
+func compete(t *testing.T, f *Fixture, weak bool, logs ...store.Check) {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	limits := runLimits()
 	var group sync.WaitGroup
 	runners := make([]*runner, runClients)
 	done := make(chan struct{})
@@ -56,9 +71,12 @@ func concurrent(t *testing.T, f *Fixture) {
 	for i := range runners {
 		runners[i] = &runner{
 			client: f.Another(), random: rand.New(rand.NewPCG(seed, uint64(i))),
-			begun: begun, limits: limits, all: all,
+			begun: begun, logs: logs, ownTime: weak, all: all,
 		}
-		group.Go(runners[i].run)
+	}
+	runners[0].call(0, 1) // nothing undoes this one: the oldest hit of each log all the time
+	for _, r := range runners {
+		group.Go(r.run)
 	}
 	go func() { group.Wait(); close(done) }()
 	disturbUntil(f, done)
@@ -72,11 +90,14 @@ func concurrent(t *testing.T, f *Fixture) {
 		records = append(records, r.records...)
 		total += r.taken
 	}
-	c := checker{logs: limits, weak: f.TwoStep}
+	c := checker{weak: weak}
+	for _, log := range logs {
+		c.logs = append(c.logs, log.Limits)
+	}
 	for _, wrong := range c.check(records) {
 		t.Error(wrong)
 	}
-	settled(t, f, limits, total)
+	settled(t, f, logs, total)
 	if !all.varied() {
 		t.Errorf("%d calls were admitted, and %d limits denied some: too few to prove anything",
 			all.admitted.Load(), bits.OnesCount64(all.denied.Load()))
@@ -100,13 +121,14 @@ func disturbUntil(f *Fixture, done <-chan struct{}) {
 }
 
 // settled fails unless exactly what was admitted counts once all calls have ended.
-func settled(t *testing.T, f *Fixture, limits [][]store.Limit, total int64) {
+func settled(t *testing.T, f *Fixture, logs []store.Check, total int64) {
 	t.Helper()
-	c := newCaller(t, f)
-	ans := c.admit(hit(alice, 0, limits[0]...), hit(global, 0, limits[1]...))
-	user, all := ans.States[len(limits[0])-1].Used, ans.States[len(ans.States)-1].Used
-	if user != total || all != total {
-		t.Errorf("after the run the user has used %d and all %d, want the %d that were admitted", user, all, total)
+	ans, next := newCaller(t, f).admit(logs...), 0
+	for _, log := range logs {
+		next += len(log.Limits)
+		if used := ans.States[next-1].Used; used != total {
+			t.Errorf("after the run %s has used %d %s, want the %d that were admitted", name(log.Subject), used, log.Unit, total)
+		}
 	}
 }
 
@@ -143,24 +165,28 @@ func (r *runner) over() bool {
 
 // run calls until the run is over.
 func (r *runner) run() {
-	ans := new(store.Answer)
-	for n := 0; !r.over(); n++ {
-		amount := []int64{1, 1, 1, 2, 0}[r.random.IntN(5)]
-		req := &store.Request{Checks: []store.Check{
-			hit(alice, amount, r.limits[0]...), hit(global, amount, r.limits[1]...),
-		}}
-		sent := time.Since(r.begun)
-		if err := r.client.Admit(context.Background(), req, ans); err != nil {
-			r.err = fmt.Errorf("call %d: %w", n, err)
-			return
-		}
-		r.all.note(ans)
-		if ans.Admitted {
-			r.taken += amount
-		}
-		if (ans.Admitted && amount > 0) || len(r.records) < runRecorded || n%runSampled == 0 {
-			r.keep(ans, amount, sent)
-		}
+	for n := 1; r.err == nil && !r.over(); n++ {
+		r.call(n, []int64{1, 1, 1, 2, 0}[r.random.IntN(5)])
+	}
+}
+
+// call makes the client's n-th call.
+func (r *runner) call(n int, amount int64) {
+	req, ans := &store.Request{Checks: slices.Clone(r.logs)}, new(store.Answer)
+	for i := range req.Checks {
+		req.Checks[i].Amount = amount
+	}
+	sent := time.Since(r.begun)
+	if err := r.client.Admit(context.Background(), req, ans); err != nil {
+		r.err = fmt.Errorf("call %d: %w", n, err)
+		return
+	}
+	r.all.note(ans)
+	if ans.Admitted {
+		r.taken += amount
+	}
+	if (ans.Admitted && amount > 0) || len(r.records) < runRecorded || n%runSampled == 0 {
+		r.keep(ans, amount, sent)
 	}
 }
 
@@ -168,10 +194,15 @@ func (r *runner) run() {
 func (r *runner) keep(ans *store.Answer, amount int64, sent time.Duration) {
 	rec := record{admitted: ans.Admitted, now: ans.Now, sent: us(sent), received: us(time.Since(r.begun)) + 1}
 	next := 0
-	for log, limits := range r.limits {
-		states := append([]store.State(nil), ans.States[next:next+len(limits)]...)
-		next += len(limits)
-		rec.asked = append(rec.asked, asked{log: log, amount: amount, seq: ans.Seqs[log], states: states})
+	for i, log := range r.logs {
+		states := slices.Clone(ans.States[next : next+len(log.Limits)])
+		next += len(states)
+		at := ans.Now
+		if r.ownTime { // in the log's longest window the oldest hit is always the same: count from it
+			last := len(states) - 1
+			at = us(log.Limits[last].Period - states[last].Reset)
+		}
+		rec.asked = append(rec.asked, asked{log: i, at: at, amount: amount, seq: ans.Seqs[i], states: states})
 	}
 	r.records = append(r.records, rec)
 }

@@ -184,7 +184,7 @@ func (w *walk) refunds(rt *rapid.T) {
 
 // giveBack gives back an amount of each check in store and model.
 func (w *walk) giveBack(checks []store.Check, amount int64) {
-	w.rt.Helper()
+	w.t.Helper()
 	for i := range checks {
 		checks[i].Amount = amount
 	}
@@ -192,7 +192,7 @@ func (w *walk) giveBack(checks []store.Check, amount int64) {
 	wantTook, want := w.model.refund(checks)
 	took, got := w.refund(checks...)
 	if took != wantTook {
-		w.rt.Fatalf("Refund(%s) took %d, want %d", describe(checks), took, wantTook)
+		w.t.Fatalf("Refund(%s) took %d, want %d", describe(checks), took, wantTook)
 	}
 	w.compare(checks, got, &want)
 }
@@ -236,12 +236,12 @@ func (w *walk) learn(checks []store.Check) {
 
 // compare fails unless the answer is the model's.
 func (w *walk) compare(checks []store.Check, got, want *store.Answer) {
-	w.rt.Helper()
+	w.t.Helper()
 	if !slices.Equal(got.Stale, want.Stale) {
-		w.rt.Fatalf("at %d: %s: stale\n got %+v\nwant %+v", w.model.now, describe(checks), got.Stale, want.Stale)
+		w.t.Fatalf("at %d: %s: stale\n got %+v\nwant %+v", w.model.now, describe(checks), got.Stale, want.Stale)
 	}
 	if got.Admitted != want.Admitted || !slices.Equal(got.States, want.States) {
-		w.rt.Fatalf("at %d: %s:\n got admitted=%v %+v\nwant admitted=%v %+v",
+		w.t.Fatalf("at %d: %s:\n got admitted=%v %+v\nwant admitted=%v %+v",
 			w.model.now, describe(checks), got.Admitted, got.States, want.Admitted, want.States)
 	}
 	for i := range got.Seqs {
@@ -251,7 +251,7 @@ func (w *walk) compare(checks []store.Check, got, want *store.Answer) {
 		if !known {
 			w.offsets[key] = got.Seqs[i] - total
 		} else if got.Seqs[i] != total+offset {
-			w.rt.Fatalf("at %d: %s: sequence %d of check %d, want %d", w.model.now, describe(checks), got.Seqs[i], i, total+offset)
+			w.t.Fatalf("at %d: %s: sequence %d of check %d, want %d", w.model.now, describe(checks), got.Seqs[i], i, total+offset)
 		}
 	}
 }

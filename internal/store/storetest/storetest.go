@@ -28,7 +28,8 @@ type Fixture struct {
 	Disturb func()
 	// TwoStep says that a decision over subjects of different slots is two steps with an undo. A denied call's hit on
 	// the first subject may then be seen for a moment by others: tests with one caller demand all of the contract,
-	// concurrent ones that nothing is over-admitted and that nothing denied is counted once all calls have ended.
+	// concurrent ones that no interval holds more than a limit, and that nothing denied is counted once all calls have
+	// ended.
 	TwoStep bool
 }
 
@@ -65,6 +66,7 @@ func parts() []part {
 		{"Calls", tell(callRules())},
 		{"Refunds", tell(refundRules())},
 		{"Volume", volume},
+		{"RefundVolume", refundVolume},
 		{"Model", random},
 		{"CoarseModel", coarse},
 		{"HostileIDs", hostile},
@@ -81,5 +83,6 @@ func realTimeParts() []part {
 	return []part{
 		{"RetryAfter", retryAfter},
 		{"Concurrent", concurrent},
+		{"ConcurrentOnOneSubject", concurrentOnOne},
 	}
 }
