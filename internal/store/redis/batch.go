@@ -221,26 +221,13 @@ func (b *batcher) decide(
 }
 
 func (b *batcher) await(ctx context.Context, j *job, checks []store.Check, ans *store.Answer, at []int64) error {
-	j.timer.Reset(time.Until(j.deadline))
 	select {
-	case <-j.done:
-	case <-j.timer.C:
-		if j.state.CompareAndSwap(jobWaiting, jobLeft) {
-			return store.ErrTimeout
+	case <-j.done: // the caller made the call itself
+	default:
+		if err := b.outwait(ctx, j); err != nil {
+			return err
 		}
-		<-j.done
-	case <-ctx.Done():
-		if j.state.CompareAndSwap(jobWaiting, jobLeft) {
-			return context.Cause(ctx)
-		}
-		<-j.done
-	case <-b.ctx.Done():
-		if j.state.CompareAndSwap(jobWaiting, jobLeft) {
-			return fmt.Errorf("%w: closed", store.ErrUnavailable)
-		}
-		<-j.done
 	}
-	j.timer.Stop()
 	err := j.err
 	if err == nil {
 		err = decodeAnswer(j.reply, checks, ans, at)
@@ -248,6 +235,29 @@ func (b *batcher) await(ctx context.Context, j *job, checks []store.Check, ans *
 	j.reply, j.err = "", nil
 	b.jobs.Put(j)
 	return err
+}
+
+// outwait returns nil once the job is answered. It errs when the caller's patience is over first; then the job is left to
+// whoever answers it.
+func (b *batcher) outwait(ctx context.Context, j *job) error {
+	var over error
+	j.timer.Reset(time.Until(j.deadline))
+	defer j.timer.Stop()
+	select {
+	case <-j.done:
+		return nil
+	case <-j.timer.C:
+		over = store.ErrTimeout
+	case <-ctx.Done():
+		over = context.Cause(ctx)
+	case <-b.ctx.Done():
+		over = fmt.Errorf("%w: closed", store.ErrUnavailable)
+	}
+	if j.state.CompareAndSwap(jobWaiting, jobLeft) {
+		return over
+	}
+	<-j.done
+	return nil
 }
 
 // ask answers every job of the batch, by `until` or, if that is zero, by the last deadline among them.
