@@ -11,13 +11,18 @@ import (
 // burst is many calls in a short time, on one log or on a user's and the global one, of two policies in turn, and now
 // and then a refund between them: logs grow, are laid out anew, and windows move over many hits.
 func (w *walk) burst(rt *rapid.T) {
-	const mostBursts = 4 // of one run, to keep it short
+	const (
+		mostBursts = 4  // of one run, to keep it short
+		paceCalls  = 10 // made at one pace
+	)
 	if w.bursts == mostBursts {
 		return
 	}
 	w.bursts++
 	calls := rapid.SampledFrom([]int{300, 50, 120, 200}).Draw(rt, "calls")
-	apart := rapid.SampledFrom([]int64{1, 10, 1000, 1000, us(longest) / 250}).Draw(rt, "apart")
+	paces := rapid.SliceOfN(rapid.SampledFrom([]int64{
+		0, 1, 10, 1000, 1000, 20_000, us(longest) / 250, us(longest) / 20,
+	}), 1, 4).Draw(rt, "paces") // most microseconds from one call to the next
 	refunds := rapid.SampledFrom([]int{0, 0, 7, 40}).Draw(rt, "refund after")
 	shift := rapid.SampledFrom([]int{1, 10, 100}).Draw(rt, "policy for")
 	random := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 0))
@@ -36,7 +41,7 @@ func (w *walk) burst(rt *rapid.T) {
 		} else {
 			w.ask(checks)
 		}
-		w.goTo(w.start + 1 + random.Int64N(apart))
+		w.goTo(w.start + random.Int64N(paces[n/paceCalls%len(paces)]+1))
 		w.told = w.told[:0]
 	}
 }
