@@ -9,6 +9,7 @@ import (
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/ratelimitd/ratelimitd/internal/engine"
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 )
 
@@ -19,8 +20,7 @@ type face struct {
 	limit policy.Limit
 
 	current *ratelimitv3.RateLimitResponse_RateLimit
-	allowed encoded // the metadata of an allowed call
-	denied  encoded // the metadata of a denial
+	meta    encoded // the metadata of an answer by the store's numbers
 	reason  string  // "user:minute"
 	limited string  // the start of the problem document of a denial with a wait, up to the limit's amount
 	never   string  // the same for a denial of what can never pass
@@ -35,8 +35,7 @@ func newFace(tier string, l *policy.Limit) *face {
 		tier:    tier,
 		limit:   *l,
 		current: currentLimit(l),
-		allowed: metadata(tier, ""),
-		denied:  metadata(tier, l.Name),
+		meta:    metadata(tier, engine.Stored),
 		reason:  tier + ":" + l.Name,
 		limited: startProblem(exceeded, ProblemRateLimited, tier) + `,"limit":` + formatAmount(l.Unit, l.Max),
 		never:   startProblem(exceeded+neverFits, ProblemNeverFits, tier) + `,"limit":` + formatAmount(l.Unit, l.Max),
@@ -47,14 +46,6 @@ func newFace(tier string, l *policy.Limit) *face {
 		f.quota += ";w=" + strconv.FormatInt(w, 10)
 	}
 	return f
-}
-
-// metadata returns the face's metadata for a verdict.
-func (f *face) metadata(denied bool) encoded {
-	if denied {
-		return f.denied
-	}
-	return f.allowed
 }
 
 // keptFaces is how many faces are kept; a power of two.

@@ -8,12 +8,10 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/engine"
 )
 
-// The fields of the dynamic metadata. There are few, because reading them is what costs a client most of an answer: an
-// allowed call has the tier alone, a denial the tier and the limit, an answer without the store the tier and which way
-// it failed.
+// The fields of the dynamic metadata. There are few, because reading them is what costs a client most of an answer: the tier,
+// and on an answer without the store which way it failed. A denial's limit is in its reason header.
 const (
 	metaTier     = "tier"      // the tier that decided
-	metaLimit    = "limit"     // the name of the limit that denied
 	metaFailOpen = "fail_open" // true: the call went through because the store could not be asked
 	metaFailShut = "fail_shut" // true: the call was denied because the store could not be asked
 )
@@ -39,18 +37,8 @@ func attach(resp *ratelimitv3.RateLimitResponse, meta encoded) {
 	resp.ProtoReflect().SetUnknown(meta)
 }
 
-// metadata says which tier decided and, if it is not empty, which limit denied.
-func metadata(tier, limit string) encoded {
-	fields := appendText(nil, metaTier, tier)
-	if limit != "" {
-		fields = appendText(fields, metaLimit, limit)
-	}
-	return asField(fields)
-}
-
-// metadataWithoutLimit says how a tier answered when no limit can be named: the store gave no numbers, or only shadow
-// limits were asked for.
-func metadataWithoutLimit(tier string, m engine.Mode) encoded {
+// metadata says which tier decided, and how if it was without the store.
+func metadata(tier string, m engine.Mode) encoded {
 	var fields []byte
 	if tier != "" {
 		fields = appendText(fields, metaTier, tier)

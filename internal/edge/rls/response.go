@@ -31,9 +31,9 @@ func (s *Server) respond(dec *engine.Decision) *ratelimitv3.RateLimitResponse {
 		f = s.faces.of(deciding.Tier, deciding.Limit)
 	}
 	if f == nil || dec.Mode == engine.FailedOpen || dec.Mode == engine.FailedShut {
-		attach(r.resp, metadataWithoutLimit(deciding.Tier, dec.Mode))
+		attach(r.resp, metadata(deciding.Tier, dec.Mode))
 	} else {
-		attach(r.resp, f.metadata(dec.Denied))
+		attach(r.resp, f.meta)
 	}
 	if dec.Denied {
 		s.writeDenial(r.resp, f, deciding)

@@ -339,7 +339,7 @@ func TestADenialTellsWhoWhyAndWhen(t *testing.T) {
 	if string(resp.GetRawBody()) != body {
 		t.Errorf("the body is\n%s\nwant\n%s", resp.GetRawBody(), body)
 	}
-	wantMetadata(t, resp, map[string]any{"tier": "user", "limit": "minute"})
+	wantMetadata(t, resp, map[string]any{"tier": "user"})
 }
 
 // wantMetadata fails unless the answer's metadata is this and no more.
