@@ -39,6 +39,10 @@ local function decide(position)
     local spec, amount = by[c], amounts[c]
     local fits, short = look(of[c], spec, amount > 0 and amount or 1, values, at, waits, w, clock)
     admitted, late = admitted and fits, late or short
+    if renew(of[c], spec) and not of[c][DIRTY] then
+      of[c][DIRTY] = true
+      dirty[#dirty + 1] = of[c]
+    end
     places[c], format, at, w = at, format .. spec.states, at + 2 + spec.k * 2, w + spec.k
   end
   if admitted and flags ~= DRY then
@@ -95,6 +99,6 @@ if not pcall(decide_all) then
   decide_each()
 end
 for i = 1, #dirty do
-  write_log(dirty[i])
+  write_log(dirty[i], clock)
 end
 return answers

@@ -314,3 +314,56 @@ func TestADecisionThatTakesNothingDoesNotOutgrowALog(t *testing.T) {
 		}
 	}
 }
+
+// policies are two that share one log: the first asks for a day, the second for a minute.
+func policies() (day, minute store.Check) {
+	return ask("a", []store.Limit{{Max: 10, Period: 24 * time.Hour}}),
+		ask("a", []store.Limit{{Max: 1000, Period: time.Minute}})
+}
+
+func TestAPolicyThatIsDeniedKeepsItsHistory(t *testing.T) {
+	server := harness.Redis(t)
+	now := int64(1_800_000_000_000_000)
+	s := openStore(t, Options{Addrs: []string{server.Addr}, clock: func() int64 { return now }})
+	day, minute := policies()
+	for range 10 {
+		if ans, err := admit(t, s, day); err != nil || !ans.Admitted {
+			t.Fatalf("got %+v, %v", ans, err)
+		}
+	}
+	for i := range 3 * 24 * 60 { // three days: a hit of the one and a call of the other each minute
+		now += time.Minute.Microseconds() + 1
+		if ans, err := admit(t, s, minute); err != nil || !ans.Admitted {
+			t.Fatalf("minute %d: got %+v, %v", i, ans, err)
+		}
+		if ans, err := admit(t, s, day); err != nil || ans.Admitted {
+			t.Fatalf("minute %d: got %+v, %v; want it denied by the other policy's hits of the day", i, ans, err)
+		}
+	}
+}
+
+func TestAnotherPolicysExactWindowDoesNotGrowALogWithoutEnd(t *testing.T) {
+	server := harness.Redis(t)
+	now := int64(1_800_000_000_000_000)
+	s := openStore(t, Options{Addrs: []string{server.Addr}, clock: func() int64 { return now }})
+	once := ask("a", []store.Limit{{Max: 4000, Period: 24 * time.Hour}})
+	busy := ask("a", []store.Limit{{Max: 100_000, Period: time.Second}})
+	if _, err := admit(t, s, once); err != nil {
+		t.Fatal(err)
+	}
+	const hits = 40_000
+	for i := range hits {
+		now += 2000
+		if ans, err := admit(t, s, busy); err != nil || !ans.Admitted {
+			t.Fatalf("hit %d: got %+v, %v", i, ans, err)
+		}
+	}
+	size, err := server.Client.StrLen(t.Context(), logKey(once.Subject, store.Requests)).Result()
+	if err != nil || size > 200_000 {
+		t.Fatalf("the log is %d bytes after %d hits, %v", size, hits, err)
+	}
+	ans, err := admit(t, s, once)
+	if err != nil || ans.Admitted || ans.States[0].Used < hits {
+		t.Fatalf("got %+v, %v; want all %d hits to count", ans, err, hits)
+	}
+}

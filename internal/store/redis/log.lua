@@ -35,20 +35,21 @@ local MOST_WINDOWS = 16
 local FEW_WINDOWS_HEAD, FEW_WINDOWS_END = 406, '405' -- size of everything before the entries then, and its last byte
 local NEVER = 9007199254740991 -- 2^53-1, the largest integer that a double holds with all below it
 local NONE = 4294967295
-local EXACT, COARSE = 0, 1 -- kinds of window: see sub_window
+local EXACT, COARSE, SOFT = 0, 1, 2 -- kinds of window: see sub_window
 local EXACT_HITS, SUB_WINDOWS = 4096, 512
 local GRACE = 60000000 -- a key outlives its last hit by this much at least
 
 -- A log in memory is an array: these fields, then those of each window from FIRST on.
 local KEY, NOW, STORED, DIRTY, COLD_DIRTY, BODY, SHAPES = 1, 2, 3, 4, 5, 6, 7
 local SLOTS, K, OVERRIDE, ROOM, ORIGIN, RETAIN, ASKED, EXPIRES = 8, 9, 10, 11, 12, 13, 14, 15
-local TOTAL, N, LAST = 16, 17, 18
-local FIRST = 19
+local WANTED, TOTAL, N, LAST = 16, 17, 18, 19
+local FIRST = 20
 -- NOW      the log's clock, which never runs backwards
 -- STORED   entries that can be read from Redis; one that this script has added is (LAST, TOTAL), at this index
 -- DIRTY    changed by this script; COLD_DIRTY: in cold or shapes, too
 -- BODY     all stored entries, once they are to be laid out anew; else false
 -- SHAPES   the windows' shapes as they are stored
+-- WANTED   how many of the windows, the first ones, the last decision asked for
 
 local floor, max, min = math.floor, math.max, math.min
 local spack, sunpack, ssub, srep, sbyte, sformat = struct.pack, struct.unpack, string.sub, string.rep, string.byte, string.format
@@ -98,7 +99,7 @@ end
 local function load_log(key, clock)
   local raw = pcall_redis('GETRANGE', key, '0', FEW_WINDOWS_END)
   if raw == '' then
-    return { key, clock, 0, false, true, false, '', 0, 0, read_override(key), 0, 0, 0, 0, 0, 0, 0, 0 }
+    return { key, clock, 0, false, true, false, '', 0, 0, read_override(key), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
   end
   local size, head = #must(raw, key), FEW_WINDOWS_HEAD
   local version, slots, k = sbyte(raw, 1, 3)
@@ -120,7 +121,7 @@ local function load_log(key, clock)
   end
   return {
     key, clock > last and clock or last, n, false, false, false, ssub(raw, COLD_SIZE + 1, COLD_SIZE + k * SHAPE_SIZE),
-    slots, k, override, room, origin, retain, asked, expires, total, n, last,
+    slots, k, override, room, origin, retain, asked, expires, k, total, n, last,
     sunpack(windows_format(k), raw, head - NEWEST_SIZE - k * WINDOW_SIZE + 1),
   }
 end
@@ -262,7 +263,7 @@ local function prepare(log)
 end
 
 -- A window is EXACT: every hit by itself; COARSE: too large for that, hits of one sub-window are one entry from the start;
--- or soft, any other kind: kept by hit until the log is full of live ones. Returns its sub-window, 0 for none.
+-- or SOFT: kept by hit until the log is full of live ones. Returns its sub-window, 0 for none.
 local function sub_window(period, kind)
   return kind == EXACT and 0 or floor(period / SUB_WINDOWS)
 end
@@ -307,9 +308,20 @@ local function append(log, spec, amount, values, at, clock)
     p = p + WINDOW_FIELDS
   end
   local retain = log[RETAIN]
-  if spec.longest > retain or now - log[ASKED] > (spec.longest == retain and retain / 8 or retain * 1.25) then
+  if spec.longest < retain and now - log[ASKED] > retain * 1.25 then
     log[RETAIN], log[ASKED], log[COLD_DIRTY] = spec.longest, now, true
   end
+end
+
+-- Notes that a policy still asks for so long a window, whether or not it takes a hit. Reports whether that is to be written;
+-- a log that is not there is not made for it.
+local function renew(log, spec)
+  local longest, retain = spec.longest, log[RETAIN]
+  if longest < retain or longest == retain and log[NOW] - log[ASKED] <= retain / 8 then
+    return false
+  end
+  log[RETAIN], log[ASKED], log[COLD_DIRTY] = longest, log[NOW], true
+  return log[SLOTS] > 0
 end
 
 -- Merges entries of the packed list into sub-windows, each dated at its latest hit, where every window that such an entry
@@ -323,7 +335,8 @@ local function thin(log, body, count, origin)
     local age, quantum = log[NOW] - at, NEVER
     for s = 1, log[K] * 2, 2 do
       if shapes[s] > age then
-        quantum = min(quantum, sub_window(shapes[s], shapes[s + 1]))
+        -- Another policy's exact window may fill without end by what this one admits: it then errs towards denying.
+        quantum = min(quantum, sub_window(shapes[s], s < log[WANTED] * 2 and shapes[s + 1] or SOFT))
       end
     end
     if count <= EXACT_HITS + SUB_WINDOWS then
@@ -375,15 +388,22 @@ local function pack_head(log)
     .. log[SHAPES] .. srep('\0', free * (SHAPE_SIZE + WINDOW_SIZE)) .. pack_hot(log)
 end
 
--- Sets the moment at which the key expires; returns the time until then in milliseconds.
-local function extend(log)
-  local lifetime = max(log[RETAIN] * 1.25, log[RETAIN] + GRACE)
-  log[EXPIRES] = log[NOW] + floor(lifetime)
+-- How long the newest hit is still to be kept, by the script's clock: longer than the retention where the clock ran back.
+local function remaining(log, clock)
+  return log[NOW] - clock + log[RETAIN]
+end
+
+-- Sets the moment at which the key expires, by the script's clock, as Redis has it; returns the time until then in
+-- milliseconds.
+local function extend(log, clock)
+  local needed = remaining(log, clock)
+  local lifetime = max(needed * 1.25, needed + GRACE)
+  log[EXPIRES] = clock + floor(lifetime)
   return sformat('%d', math.ceil(lifetime / 1000))
 end
 
 -- Lays a log out anew, without the entries that have left every window, and with a sixteenth of room to grow.
-local function rewrite(log)
+local function rewrite(log, clock)
   local body = ssub(log[BODY], 1, log[STORED] * ENTRY_SIZE)
   local dropped, origin = first_live(body, log[STORED], log[NOW], log[RETAIN], log[ORIGIN])
   body = ssub(body, dropped * ENTRY_SIZE + 1)
@@ -411,21 +431,21 @@ local function rewrite(log)
   log[ORIGIN], log[N] = origin, count + 1
   log[ROOM] = log[N] + max(8, floor(log[N] / 16))
   log[SLOTS] = max(log[K], FEW_WINDOWS)
-  local lifetime = extend(log)
+  local lifetime = extend(log, clock)
   call('SET', log[KEY], pack_head(log) .. body .. spack(ENTRY, log[LAST], log[TOTAL])
     .. srep('\0', (log[ROOM] - log[N]) * ENTRY_SIZE), 'PX', lifetime)
 end
 
 -- Writes what append has changed.
-local function write_log(log)
+local function write_log(log, clock)
   if log[BODY] then
-    rewrite(log)
+    rewrite(log, clock)
     return
   end
   local key, slots = log[KEY], log[SLOTS]
   local lifetime
-  if log[EXPIRES] < log[NOW] + log[RETAIN] then
-    lifetime = extend(log)
+  if log[EXPIRES] - clock < remaining(log, clock) then
+    lifetime = extend(log, clock)
   end
   call('SETRANGE', key, sformat('%d', head_size(slots) + (log[N] - 1) * ENTRY_SIZE), spack(ENTRY, log[LAST], log[TOTAL]))
   if lifetime or log[COLD_DIRTY] then
@@ -451,6 +471,7 @@ local function look(log, spec, need, values, at, waits, w, clock)
     adopt(log, spec)
   end
   local fits, short = true, false
+  log[WANTED] = spec.k
   values[at + 1], values[at + 2] = now, total
   at = at + 3
   for s = 1, spec.last, 4 do
@@ -468,6 +489,9 @@ local function look(log, spec, need, values, at, waits, w, clock)
       waits[w] = 0
     end
     p, at = p + WINDOW_FIELDS, at + 2
+  end
+  if total + need > NEVER then -- more than can be counted exactly stands in windows that others ask for
+    fits, short, waits[w] = false, true, max(waits[w], log[RETAIN])
   end
   return fits, short
 end
