@@ -279,7 +279,38 @@ func (t *redisText) places() []string {
 	return names
 }
 
+// plainAddress refuses what is more than an address. It does not repeat the value: a password may stand in it.
+func plainAddress(setting, addr string) error {
+	if strings.ContainsAny(addr, "@/?# ") {
+		return fmt.Errorf("%s: one of its values is more than an address: write host:port; a URL goes into REDIS_URL, user and "+
+			"password into REDIS_USERNAME and REDIS_PASSWORD", setting)
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%s: one of its values is no address: write host:port", setting)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%s: one of its values has no port of 1 to 65535: write host:port", setting)
+	}
+	return nil
+}
+
+// finishAddrs puts together where Redis is.
 func (r *reading) finishAddrs() error {
+	if err := r.findAddrs(); err != nil {
+		return err
+	}
+	if places := r.redis.places(); r.opt.Redis.Network == networkTCP && len(places) == 1 {
+		for _, addr := range r.opt.Redis.Addrs {
+			if err := plainAddress(places[0], addr); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *reading) findAddrs() error {
 	t, to := &r.redis, &r.opt.Redis
 	to.Network = networkTCP
 	port := redisPort

@@ -254,6 +254,9 @@ func TestAWrongSettingIsNamedWithWhatToWrite(t *testing.T) {
 		{"a Cluster's database", env{"REDIS_HOST": "r", "REDIS_CLUSTER": "true", "REDIS_DB": "1"}, nil, []string{"REDIS_DB 1"}},
 		{"several single servers", env{"REDIS_ADDRS": "a,b"}, nil, []string{"REDIS_CLUSTER=true", "REDIS_SENTINEL_MASTER"}},
 		{"a socket of a Cluster", env{"REDIS_URL": "unix:///s", "REDIS_CLUSTER": "true"}, nil, []string{"socket"}},
+		{"a URL among the addresses", env{"REDIS_ADDRS": "redis://u:hunter2@host:6379"}, nil, []string{"REDIS_ADDRS", "REDIS_URL", "host:port"}},
+		{"a login in the host", env{"REDIS_HOST": "user:hunter2@host"}, nil, []string{"REDIS_HOST", "REDIS_PASSWORD"}},
+		{"a port out of range", env{"REDIS_URL": "redis://host:99999999"}, nil, []string{"REDIS_URL", "65535"}},
 		{"a socket among others", env{"REDIS_ADDRS": "unix:/s,a", "REDIS_CLUSTER": "true"}, nil, []string{"REDIS_ADDRS", "alone"}},
 		{
 			"password and its file",
