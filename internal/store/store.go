@@ -26,6 +26,10 @@ var (
 	ErrCorrupt = errors.New("stored value is not a ratelimitd log")
 	// ErrFull says that the embedded store has no room for another subject.
 	ErrFull = errors.New("store is full")
+	// ErrMismatch says that a hold's id is known with another fingerprint: it was asked for, or settled, otherwise before.
+	ErrMismatch = errors.New("the id is known with other contents")
+	// ErrNoHold says that no hold is known by an id, and nothing says where to book without one.
+	ErrNoHold = errors.New("no such hold")
 )
 
 // Unit is what a limit counts.
@@ -62,7 +66,7 @@ const (
 	MaxAmount = 1<<52 - 1
 	// MaxRequests is the largest limit and amount of the unit requests: Envoy's fields are 32 bits wide.
 	MaxRequests = 1<<32 - 1
-	// MaxLimits is how many limits one check may name.
+	// MaxLimits is how many limits one check may name. A check of the unit Concurrent names one.
 	MaxLimits = 16
 	// MaxPeriod is the longest window.
 	MaxPeriod = 366 * 24 * time.Hour
@@ -83,18 +87,23 @@ type Subject struct {
 	ID   string // any bytes; empty for the global subject
 }
 
-// Limit is one window of a check: at most Max per Period.
+// Limit is one window of a check: at most Max per Period; or, of the unit Concurrent, at most Max at once.
 type Limit struct {
 	Max    int64         // 0 to MaxAmount; 0 denies everything
-	Period time.Duration // MinPeriod to MaxPeriod, whole microseconds
+	Period time.Duration // MinPeriod to MaxPeriod, whole microseconds; 0 for the unit Concurrent
 	Shadow bool          // evaluated and reported, never enforced
+	// Calendar makes the window one of the calendar, of tokens or USD only; Period is then Calendar.Longest(). Nil for a
+	// sliding window.
+	Calendar *Calendar
 }
 
 // Check asks for an amount of one unit for one subject, under all of that subject's limits on the unit.
 type Check struct {
 	Subject Subject
 	Unit    Unit
-	Amount  int64 // 0 asks whether a hit of 1 would pass and takes nothing
+	// Amount is what is asked for; 0 asks whether a hit of 1 would pass and takes nothing. Of tokens and USD it is what the
+	// request's hold has of them; of the unit Concurrent it is 1 with a hold that takes a slot, else 0.
+	Amount int64
 	// Limits are shared and immutable: one slice per plan, not one per call. Periods are distinct within it.
 	Limits []Limit
 	// Override is the version of the subject's stored override that Limits were made from; 0 if none is known. If the
@@ -102,18 +111,15 @@ type Check struct {
 	Override int64
 }
 
-// Hold is what an admitted request keeps until it is settled or released: a slot and money, under an id that is unique among
-// the holds of the request's first subject. The stores of this version keep no slots and no money yet: they decide a request
-// with a hold as they would without it.
-type Hold struct {
-	ID string // the caller's request id, any bytes
-}
-
-// Request is one decision: all of its checks pass, or none does. No two checks name the same subject and unit.
+// Request is one decision: all of its checks pass, or none does. No two checks name the same subject and unit, and the checks
+// of one subject stand side by side.
 type Request struct {
 	Checks []Check
-	// Hold is what the request keeps if it is admitted; nil if it keeps nothing.
+	// Hold is what the request keeps if it is admitted; nil if it keeps nothing. Its first subject keeps its record. Amounts of
+	// tokens and USD that are taken without a hold are spent at once.
 	Hold *Hold
+	// Look answers as the decision would come out, and takes nothing. A Hold is then ignored.
+	Look bool
 	// Deadline is when the answer is due, whatever the store does. The zero value means no deadline of its own.
 	Deadline time.Time
 }
@@ -145,6 +151,10 @@ type Answer struct {
 	Seqs []int64
 	// Stale is not empty when nothing was decided because an override has changed.
 	Stale []Stale
+	// Held holds, per check of tokens or USD, how much of what is used is held by open holds, over all windows; 0 for the others.
+	Held []int64
+	// Hold is what the request's hold came to; zero without one.
+	Hold HoldState
 }
 
 // Change is something that makes an answer of the past untrue before its time.
@@ -160,12 +170,17 @@ type Store interface {
 	// Admit decides a request in one atomic step and fills ans. It errs with ErrUnavailable, ErrCorrupt, ErrFull or the
 	// context's error; then ans says nothing.
 	Admit(ctx context.Context, req *Request, ans *Answer) error
-	// Refund gives hits back: for each check it takes back up to Amount of the subject's live hits, the newest first. A
+	// Settle ends a hold, or books what has none, in one atomic step, at most once for an id, and fills out. It errs with
+	// ErrNoHold, ErrMismatch, ErrUnavailable, ErrCorrupt, ErrFull or the context's error. After ErrUnavailable it may have
+	// been done all the same; to repeat it is safe.
+	Settle(ctx context.Context, st *Settlement, out *Settled) error
+	// Refund gives hits of requests back: for each check it takes back up to Amount of the subject's live hits, the newest first. A
 	// hit is live here in the longest window that any policy asked of the log. The first check bounds the others: no
 	// other subject gets back more than the first one did, and they get back the hits of the same moments. It fills ans
 	// as a check of amount 0 would after it and returns what the first got back.
 	Refund(ctx context.Context, req *Request, ans *Answer) (int64, error)
-	// Reset forgets a subject's hits; its override stays.
+	// Reset forgets a subject's hits: requests, tokens and money. Its override stays, and so do slots in use: they are calls
+	// in flight. What is settled later of a hold from before is forgotten with it.
 	Reset(ctx context.Context, s Subject) error
 	// SetOverride stores a subject's own plan or limits, as the policy package reads them, beside its usage. An empty
 	// value removes it. It returns the new version.

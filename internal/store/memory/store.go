@@ -145,3 +145,6 @@ func (s *Store) inTime(ctx context.Context, req *store.Request) error {
 	}
 	return nil
 }
+
+// Settle is being built.
+func (s *Store) Settle(context.Context, *store.Settlement, *store.Settled) error { panic("being built") }

@@ -1,0 +1,16 @@
+package budget
+
+// Usage is what a model call has used, tokens. The kinds are disjoint: each token is counted in one field.
+type Usage struct {
+	Input      int64 // read by the model, and neither read from nor written to a cache
+	CacheRead  int64 // read from the provider's prompt cache
+	CacheWrite int64 // written to the provider's prompt cache
+	Output     int64 // written by the model, reasoning left out
+	Reasoning  int64
+}
+
+// Breakdown is what a usage costs, nano-USD. Total is exact but for one rounding up; the parts sum up to it.
+type Breakdown struct {
+	Input, CacheRead, CacheWrite, Output, Reasoning int64
+	Total                                           int64
+}
