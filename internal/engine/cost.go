@@ -87,6 +87,14 @@ type LimitState struct {
 	Resets         time.Time
 }
 
+// QuoteAsk asks what a call would cost, and whether it would be admitted now.
+type QuoteAsk struct {
+	Spender Spender
+	Ask     Ask
+	// ExpectedOutputTokens is what the model is likely to answer with; 0 for Ask.MaxOutputTokens. It is of the expected cost only.
+	ExpectedOutputTokens int64
+}
+
 // Quotation is what a call would cost and whether it would be admitted now. Nothing has changed.
 type Quotation struct {
 	ExpectedUSD, MaximumUSD int64 // nano-USD
