@@ -82,38 +82,61 @@ func (c *Calendar) Window(at int64) (start, end int64) {
 	if w := c.last.Load(); w != nil && w.start <= at && at < w.end {
 		return w.start, w.end
 	}
-	t := time.UnixMicro(at).In(c.zone)
-	y, m, d := t.Date()
-	var next time.Time
+	y, m, d := time.UnixMicro(at).In(c.zone).Date()
 	switch c.unit {
 	case CalendarWeek:
-		d -= (int(t.Weekday()) + 6) % 7
-		next = c.midnight(y, m, d+7)
+		d -= (int(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Weekday()) + 6) % 7
 	case CalendarMonth:
 		d = 1
-		next = c.midnight(y, m+1, 1)
 	case CalendarYear:
 		m, d = time.January, 1
-		next = c.midnight(y+1, time.January, 1)
 	case CalendarDay:
-		next = c.midnight(y, m, d+1)
-	default:
-		next = c.midnight(y, m, d+1)
+	default: // as days
 	}
-	w := &calendarWindow{start: c.midnight(y, m, d).UnixMicro(), end: next.UnixMicro()}
+	w := &calendarWindow{start: c.midnight(y, m, d)}
+	for {
+		y, m, d = c.next(y, m, d)
+		w.end = c.midnight(y, m, d)
+		if at < w.end {
+			break
+		}
+		w.start = w.end // the clocks were put back over the midnight: its day has begun all the same
+	}
 	c.last.Store(w)
 	return w.start, w.end
 }
 
-// midnight is the first moment of a day. Where the clocks are put forward at midnight, the day begins when they have been;
-// where they are put back, at the first of the two midnights.
-func (c *Calendar) midnight(y int, m time.Month, d int) time.Time {
-	t := time.Date(y, m, d, 0, 0, 0, 0, c.zone)
-	if t.Hour() >= 12 { // time.Date has given the moment by the clock before the change: the evening before
-		t = t.Add(time.Hour)
+// next is the first day of the window after that of a first day.
+func (c *Calendar) next(y int, m time.Month, d int) (int, time.Month, int) {
+	switch c.unit {
+	case CalendarWeek:
+		return y, m, d + 7
+	case CalendarMonth:
+		return y, m + 1, d
+	case CalendarYear:
+		return y + 1, m, d
+	case CalendarDay:
+		return y, m, d + 1
+	default:
+		return y, m, d + 1
 	}
-	if first := t.Add(-time.Hour); first.Day() == t.Day() {
-		t = first
+}
+
+// midnight is the first moment that has a date or a later one. Where the clocks are put forward over midnight, the day
+// begins when they have been; where they are put back over it, at the first of the two midnights.
+func (c *Calendar) midnight(y int, m time.Month, d int) int64 {
+	const widest = 26 * time.Hour // no zone is so far ahead of UTC
+	written := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+	for from := written.Add(-widest).In(c.zone); ; {
+		_, offset := from.Zone()
+		_, change := from.ZoneBounds()
+		first := written.Add(-time.Duration(offset) * time.Second)
+		if first.Before(from) {
+			first = from // the change of the zone has skipped the midnight
+		}
+		if change.IsZero() || first.Before(change) {
+			return first.UnixMicro()
+		}
+		from = change
 	}
-	return t
 }

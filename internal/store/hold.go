@@ -38,7 +38,9 @@ type Hold struct {
 	ReleaseOnExpiry bool
 	// Extend renews the lease of a hold that is there, from now on, and raises what it holds to USD and Tokens in all; less than
 	// it holds changes nothing. The checks are the hold's of tokens and USD, if more is asked for, with amounts of USD and Tokens
-	// in all; what is missing of them is asked for. If that is denied, the lease is renewed all the same. A hold that is not
+	// in all; what is missing of them is asked for, and a check of which nothing is missing passes. They name every subject of
+	// the hold, in its order: one without such a check by a check without limits. What is added belongs to the windows of the
+	// admission, too. If it is denied, the lease is renewed all the same. A hold that is not
 	// active is left as it is: Answer.Hold.State tells. An id that is not known errs with ErrNoHold. Slot and ReleaseOnExpiry
 	// are not read. Fingerprint is that of the hold's first request, or 0.
 	Extend bool

@@ -118,7 +118,7 @@ type Request struct {
 	// Hold is what the request keeps if it is admitted; nil if it keeps nothing. Its first subject keeps its record. Amounts of
 	// tokens and USD that are taken without a hold are spent at once.
 	Hold *Hold
-	// Look answers as the decision would come out, and takes nothing. A Hold is then ignored.
+	// Look answers as the decision would come out, and takes nothing: Used is without the amounts. A Hold is then ignored.
 	Look bool
 	// Deadline is when the answer is due, whatever the store does. The zero value means no deadline of its own.
 	Deadline time.Time
@@ -128,8 +128,10 @@ type Request struct {
 // back they may be longer than the period, by as much as the log's time is ahead of it.
 type State struct {
 	Used  int64         // live in the window, this call's amount included if it was admitted
-	Reset time.Duration // until the oldest live hit leaves; 0 if none is live
-	Wait  time.Duration // 0 if the amount fits; else until it fits if nothing else is admitted; Never if it is larger than the limit
+	Reset time.Duration // until the oldest live hit leaves, or of slots the first lease ends; 0 if none is live
+	// Wait is 0 if the amount fits; else until it fits if nothing else is admitted; Never if it is larger than the limit. Of tokens
+	// and USD it need not count on what holds give back before that.
+	Wait time.Duration
 }
 
 // Stale tells the caller that a subject's stored override is not the one that the check was made from.
