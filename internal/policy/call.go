@@ -21,6 +21,15 @@ type Descriptor struct {
 type Call struct {
 	Domain      string
 	Descriptors []Descriptor
+	// Hold is what the request wants to keep; nil if it keeps nothing. Then limits of requests alone are asked.
+	Hold *Hold
+}
+
+// Hold is what a request wants to keep of the limits of tokens, money and slots until it is settled.
+type Hold struct {
+	USD    int64 // nano-USD, from 0
+	Tokens int64 // from 0
+	Slot   bool  // takes a slot
 }
 
 // RequestIDKey is the descriptor entry that names a request: the id of the hold that it asks for.
@@ -52,19 +61,27 @@ func (c *Call) Refunds() bool {
 // A version without a parsed form is an override that this policy cannot read; it is ignored.
 type Overrides func(store.Subject) (version int64, o *Override)
 
-// MaxChecks is how many checks one call may come to: subjects, the global tier included.
-const MaxChecks = 64
+const (
+	// MaxChecks is how many checks one call may come to, those of the global tier included.
+	MaxChecks = 64
+	// MaxHeld is how many subjects a call with a hold may name: each may come to a check of every unit.
+	MaxHeld = MaxChecks/units - 1
+	// units is how many units there are.
+	units = 4
+)
 
 // Resolution is what a call asks of the store. Its slices are reused by the next Resolve into it.
 type Resolution struct {
 	// Known is false for a domain that the policy does not know.
 	Known bool
-	// Admit holds the checks that take hits or only look, one per subject, the global tier last. Refund holds those that
-	// give back, likewise.
+	// Admit holds the checks that take hits or only look, the global tier's last. A call with a hold has up to four for each
+	// subject, side by side: requests, tokens, USD, concurrent. Another has one. Refund holds those that give back, one per subject.
 	Admit, Refund []Check
-	// Of tells, per descriptor, the checks that it named: bit i of Admit stands for Admit[i]. The global tier's check
-	// belongs to every matched descriptor. Both zero: the descriptor matched nothing.
+	// Of tells, per descriptor, the checks that it named: bit i of Admit stands for Admit[i]. The global tier's checks
+	// belong to every matched descriptor. Both zero: the descriptor matched nothing.
 	Of []Named
+
+	subjects []Check // of a call with a hold, one per subject: room to work in
 }
 
 // Named are the checks that a descriptor named.
@@ -78,7 +95,7 @@ type Check struct {
 
 	Tier           string  // the subject's kind, a name from the policy: "user", "org", "global"
 	Limits         *Limits // what the check was made from
-	Named          []Limit // the policy's limits, index by index beside store.Check.Limits
+	Named          []Limit // the policy's limits of the check's unit, index by index beside store.Check.Limits
 	OnStoreFailure OnStoreFailure
 
 	origin origin // how Limits were chosen

@@ -19,7 +19,8 @@ func newLimits(plan string, all []Limit) *Limits {
 	limits.Tokens, limits.StoreTokens = windows(byUnit[store.Tokens])
 	limits.USD, limits.StoreUSD = windows(byUnit[store.USD])
 	if slots := byUnit[store.Concurrent]; len(slots) > 0 {
-		limits.Concurrent = &slots[0]
+		limits.slots, limits.StoreConcurrent = windows(slots)
+		limits.Concurrent = &limits.slots[0]
 	}
 	return limits
 }
@@ -29,7 +30,9 @@ func windows(limits []Limit) ([]Limit, []store.Limit) {
 	slices.SortFunc(limits, func(a, b Limit) int { return cmp.Compare(a.Period, b.Period) })
 	var stored []store.Limit
 	for _, limit := range limits {
-		stored = append(stored, store.Limit{Max: limit.Max, Period: limit.Period, Shadow: limit.Shadow})
+		stored = append(stored, store.Limit{
+			Max: limit.Max, Period: limit.Period, Shadow: limit.Shadow, Calendar: limit.Calendar,
+		})
 	}
 	return limits, stored
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/ratelimitd/ratelimitd/internal/budget"
 )
 
 // Parse reads a policy. The file is its name in errors. The error is an *Error that tells everything that is wrong;
@@ -77,7 +79,9 @@ func plainLimits(texts []limitText) []Limit {
 
 // snapshot makes a checked document fast.
 func (d *document) snapshot() *Snapshot {
-	s := &Snapshot{domain: d.domain, hash: d.hash(), user: userTier(d.tiers)}
+	s := &Snapshot{
+		domain: d.domain, hash: d.hash(), user: userTier(d.tiers), cost: &Cost{Lease: defaultLease}, prices: &budget.Table{},
+	}
 	for _, text := range d.tiers {
 		s.tiers = append(s.tiers, s.newTier(d, text))
 	}

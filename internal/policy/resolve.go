@@ -19,14 +19,18 @@ var (
 // Resolve tells in out which checks a call makes. It allocates nothing but the growth of out's slices, unless a
 // descriptor brings its own limit.
 //
-// An entry whose key is a subject's key names that subject; other keys say nothing. One subject is one check, by the
-// largest amount of the descriptors that name it; so is the global tier, by the largest of all that match. What is
-// given back is apart: it makes checks of its own. A descriptor matches when it names a subject that has request limits
-// or, where the global tier has some, any subject.
+// An entry whose key is a subject's key names that subject; other keys say nothing. One subject is one check of requests, by
+// the largest amount of the descriptors that name it; so is the global tier, by the largest of all that match. A call with
+// a hold has a check more for each of the other units that the subject has limits of, by the amounts of the hold. What is
+// given back is apart: it makes checks of its own, of requests alone. A descriptor matches when it names a subject that has
+// limits to check or, where the global tier has some, any subject.
 func (s *Snapshot) Resolve(call *Call, known Overrides, out *Resolution) error {
 	out.Known = call.Domain == s.domain
 	out.Admit, out.Refund, out.Of = out.Admit[:0], out.Refund[:0], out.Of[:0]
 	admit, refund := side{checks: out.Admit}, side{checks: out.Refund}
+	if call.Hold != nil {
+		admit = side{checks: out.subjects[:0], hold: call.Hold}
+	}
 	for i := range call.Descriptors {
 		descriptor := &call.Descriptors[i]
 		var (
@@ -53,14 +57,21 @@ func (s *Snapshot) Resolve(call *Call, known Overrides, out *Resolution) error {
 	if err := s.resolveGlobal(known, &refund); err != nil {
 		return err
 	}
-	out.Admit, out.Refund = admit.checks, refund.checks
+	out.Refund = refund.checks
 	spreadGlobal(call.Descriptors, &admit, &refund, out.Of)
+	if call.Hold == nil {
+		out.Admit = admit.checks
+	} else {
+		out.subjects = admit.checks
+		out.spreadUnits(call.Hold)
+	}
 	return nil
 }
 
 // side collects the checks of one direction: those that take, or those that give back.
 type side struct {
 	checks []Check
+	hold   *Hold // nil for requests alone
 	named  bool  // a descriptor named a subject, with limits or without
 	amount int64 // the largest amount of the descriptors that named one
 	global uint64
@@ -120,12 +131,11 @@ func (to *side) add(t *tier, d *Descriptor, id string, known Overrides, first bo
 		subject := store.Subject{Kind: t.name, ID: id}
 		version, override := ask(known, subject)
 		limits, origin := t.choose(id, entry, override)
-		if len(limits.Requests) == 0 && (!first || d.Own == nil) {
+		if !limits.asks(to.hold) && (!first || d.Own == nil) {
 			limits, origin = t.none, fromNowhere
 		}
-		// The last place is the global tier's.
-		if len(to.checks) == MaxChecks-1 {
-			return 0, fmt.Errorf("%w: at most %d", ErrTooManyChecks, MaxChecks-1)
+		if most := to.most(); len(to.checks) == most {
+			return 0, fmt.Errorf("%w: at most %d", ErrTooManyChecks, most)
 		}
 		at = len(to.checks)
 		to.checks = append(to.checks, Check{
@@ -133,7 +143,7 @@ func (to *side) add(t *tier, d *Descriptor, id string, known Overrides, first bo
 			Tier:  t.name, OnStoreFailure: t.onStoreFailure,
 		})
 		to.checks[at].use(limits, origin)
-	} else if limits := t.trusted(entry); limits != nil && to.checks[at].origin < fromEntry && len(limits.Requests) > 0 {
+	} else if limits := t.trusted(entry); limits != nil && to.checks[at].origin < fromEntry && limits.asks(to.hold) {
 		to.checks[at].use(limits, fromEntry)
 	}
 	check := &to.checks[at]
@@ -142,6 +152,14 @@ func (to *side) add(t *tier, d *Descriptor, id string, known Overrides, first bo
 		return at, check.own(d.Own)
 	}
 	return at, nil
+}
+
+// most is how many subjects a side may have. The last place is the global tier's.
+func (to *side) most() int {
+	if to.hold != nil {
+		return MaxHeld
+	}
+	return MaxChecks - 1
 }
 
 // onlyLook has the checks that no descriptor brought limits for take nothing.
@@ -241,7 +259,7 @@ func (s *Snapshot) resolveGlobal(known Overrides, to *side) error {
 	subject := store.Subject{Kind: GlobalTier, ID: ""}
 	version, override := ask(known, subject)
 	limits, origin := s.global.choose("", "", override)
-	if len(limits.Requests) == 0 {
+	if !limits.asks(to.hold) {
 		return nil
 	}
 	to.global = 1 << len(to.checks)

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
@@ -35,6 +36,8 @@ type Snapshot struct {
 	global tier
 	user   int // index of the user's tier
 	limits []TierLimit
+	cost   *Cost
+	prices *budget.Table
 }
 
 // tier is one kind of subject. A plan's limits are made anew for each tier, so that an ordinal stands for one tier's.
