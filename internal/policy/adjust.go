@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -96,19 +97,27 @@ func (r *report) adjustLimits(limits []limitText, settings []adjustment) []limit
 	return limits
 }
 
-// replaceLimit puts a limit in the place of the one of its unit and period, else at the end.
+// replaceLimit puts a limit in the place of the one of its unit and period, a sliding one before one of the calendar, else at
+// the end.
 func (r *report) replaceLimit(limits []limitText, added limitText) []limitText {
-	for i := range limits {
-		old := &limits[i]
-		if old.Unit != added.Unit || old.Period != added.Period {
-			continue
-		}
+	at := slices.IndexFunc(limits, func(old limitText) bool { return old.Unit == added.Unit && old.Period == added.Period })
+	if at < 0 {
+		at = slices.IndexFunc(limits, func(old limitText) bool {
+			return old.Unit == added.Unit && old.Calendar != nil && wordPeriod(old.Calendar.Unit().String()) == added.Period
+		})
+	}
+	if at >= 0 {
+		old := &limits[at]
 		if old.Shadow {
 			r.warn(old.place, "is a shadow, so that the amount of %s is watched and not enforced; leave shadow out to enforce it",
 				added.setting)
 		}
 		old.Max, old.setting = added.Max, added.setting
 		return limits
+	}
+	if countUnit(limits, added.Unit) == store.MaxLimits {
+		r.wrong(added.place, "is one limit of %s too many; the policy has %d already, the most: leave one out, or unset it",
+			added.Unit, store.MaxLimits)
 	}
 	for i := range limits {
 		if limits[i].Unit == added.Unit && limits[i].Name == added.Name {

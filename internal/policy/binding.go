@@ -37,8 +37,8 @@ func (l limitText) at() place {
 func binding(limit Limit, others []limitText) *Limit {
 	for i := range others {
 		other := &others[i].Limit
-		// A limit of 0 is a switch, thrown on purpose.
-		if other.Unit != limit.Unit || other.Shadow || limit.Max == 0 || other.Max == 0 {
+		// A limit of 0 is a switch, thrown on purpose. A window of the calendar admits its amount twice around a midnight.
+		if other.Unit != limit.Unit || other.Shadow || limit.Max == 0 || other.Max == 0 || other.Calendar != nil {
 			continue
 		}
 		if other.Period == limit.Period && other.Max >= limit.Max { // itself, among others

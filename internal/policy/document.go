@@ -14,6 +14,7 @@ type document struct {
 	plans     []planText
 	overrides []listedText
 	global    globalText
+	cost      costText
 }
 
 // tierText is one subject of the file.
@@ -58,8 +59,9 @@ type globalText struct {
 	onStoreFailure OnStoreFailure
 }
 
-// readDocument reads a policy file into a document. What is wrong goes to the report; then the document is of no use.
-func (r *report) readDocument(data []byte) *document {
+// readDocument reads a policy file into a document. What is wrong goes to the report; then the document is of no use. Open
+// reads a file that the policy names.
+func (r *report) readDocument(data []byte, open opener) *document {
 	if len(data) > maxFileBytes {
 		r.wrong(place{}, "is larger than 1 MiB; keep long lists as overrides in the store")
 		return nil
@@ -87,6 +89,7 @@ func (r *report) readDocument(data []byte) *document {
 			place: global.place, limits: r.readLimits(global.get("limits")), onStoreFailure: readFailure(global),
 		}
 	}
+	doc.cost = r.readCost(root.get("cost"), open)
 	// Where the plans themselves are wrong, that they are unknown is no news.
 	if plans != nil || !root.has("plans") {
 		r.checkPlans(doc, subjects, root.get("overrides"))
@@ -179,9 +182,8 @@ func (r *report) readLimits(list *value) []limitText {
 		if err != nil {
 			continue // the shape has reported it
 		}
-		limit.Shadow = item.get("shadow").yes()
-		if name := item.get("name").str(); name != "" {
-			limit.Name = name
+		if !r.readWindow(item, text.text, &limit) {
+			continue
 		}
 		added := limitText{place: item.place, Limit: limit}
 		if r.checkTwin(limits, added) {
@@ -207,8 +209,12 @@ func (r *report) checkTwin(limits []limitText, added limitText) bool {
 			where = " in line " + strconv.Itoa(other.line)
 		}
 		switch {
-		case other.Period == added.Period:
+		case other.Period == added.Period && other.sameZone(added.Limit):
 			r.wrong(added.place, "%s limits the same as %s%s; leave one of them out", added, other, where)
+			return false
+		case other.Period == added.Period:
+			r.wrong(added.place, "%s cannot stand beside %s%s, since the longest of their windows are equally long; leave one of them out",
+				added, other, where)
 			return false
 		case other.Name == added.Name:
 			r.wrong(added.place, "has the name %s of %s%s; write another name", quoted(added.Name), other, where)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/ratelimitd/ratelimitd/configs"
@@ -28,6 +29,19 @@ func Load(nameOrPath string, settings Adjustments) (*Snapshot, []Warning, error)
 	return Parse(nameOrPath, data, settings)
 }
 
+// opener reads a file that a policy names, by its path from the policy's directory. It reads one byte more than most at most.
+type opener func(name string, most int) ([]byte, error)
+
+// beside reads files beside a policy.
+func beside(policy string) opener {
+	return func(name string, most int) ([]byte, error) {
+		if isBuiltin(policy) {
+			return nil, fmt.Errorf("a built-in policy: %w", os.ErrNotExist)
+		}
+		return readFile(filepath.Join(filepath.Dir(policy), name), most)
+	}
+}
+
 // readPolicy returns the text of a policy. It reads no more of a file than tells that it is too large.
 func readPolicy(nameOrPath string) ([]byte, error) {
 	if isBuiltin(nameOrPath) {
@@ -37,16 +51,22 @@ func readPolicy(nameOrPath string) ([]byte, error) {
 		}
 		return data, nil
 	}
-	file, err := os.Open(nameOrPath)
-	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			err = fmt.Errorf("%w; name one of the built-in policies %q, or a file that exists", err, Builtin())
-		}
-		return nil, fmt.Errorf("read the policy: %w", err)
+	data, err := readFile(nameOrPath, maxFileBytes)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%w; name one of the built-in policies %q, or a file that exists", err, Builtin())
 	}
-	data, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("read the policy: %w", err)
 	}
 	return data, nil
+}
+
+// readFile reads a file, and no more of it than tells that it is larger than most bytes. Its errors have the file's path.
+func readFile(path string, most int) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says what was being done, and to which file
+	}
+	data, err := io.ReadAll(io.LimitReader(file, int64(most)+1))
+	return data, errors.Join(err, file.Close())
 }

@@ -6,15 +6,20 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/ratelimitd/ratelimitd/internal/budget"
 )
 
 // Parse reads a policy. The file is its name in errors. The error is an *Error that tells everything that is wrong;
 // the warnings tell what works but cannot be meant.
+//
+// A file that the policy names is read from beside it.
 func Parse(file string, data []byte, settings Adjustments) (*Snapshot, []Warning, error) {
+	return parse(file, data, settings, beside(file))
+}
+
+// parse is Parse with a way to read the files that the policy names.
+func parse(file string, data []byte, settings Adjustments, open opener) (*Snapshot, []Warning, error) {
 	r := &report{file: file}
-	doc := r.readDocument(data)
+	doc := r.readDocument(data, open)
 	if len(r.problems) == 0 {
 		r.adjust(doc, settings)
 	}
@@ -80,7 +85,7 @@ func plainLimits(texts []limitText) []Limit {
 // snapshot makes a checked document fast.
 func (d *document) snapshot() *Snapshot {
 	s := &Snapshot{
-		domain: d.domain, hash: d.hash(), user: userTier(d.tiers), cost: &Cost{Lease: defaultLease}, prices: &budget.Table{},
+		domain: d.domain, hash: d.hash(), user: userTier(d.tiers), cost: &d.cost.Cost, prices: d.cost.table,
 	}
 	for _, text := range d.tiers {
 		s.tiers = append(s.tiers, s.newTier(d, text))
@@ -147,6 +152,7 @@ func (d *document) hash() string {
 		}
 	}
 	add("global %s on_store_failure %s", meaning(d.global.limits), d.global.onStoreFailure)
+	lines = append(lines, d.cost.meaning()...)
 	slices.Sort(lines)
 	first := ""
 	if len(d.tiers) > 0 {
@@ -160,7 +166,7 @@ func (d *document) hash() string {
 func meaning(limits []limitText) string {
 	texts := make([]string, 0, len(limits))
 	for _, l := range limits {
-		texts = append(texts, fmt.Sprintf("(%s %q %d/%d %t)", l.Unit, l.Name, l.Max, int64(l.Period), l.Shadow))
+		texts = append(texts, fmt.Sprintf("(%s %q %d/%d %t%s)", l.Unit, l.Name, l.Max, int64(l.Period), l.Shadow, l.zoneText()))
 	}
 	slices.Sort(texts)
 	return strings.Join(texts, "")

@@ -52,11 +52,11 @@ func TestParseRefuses(t *testing.T) {
 		},
 		{
 			"an unknown field", head + "overides: []\n",
-			[]string{`:4: overides: unknown field; write one of domain, subjects, plans, overrides, global; did you mean "overrides"?`},
+			[]string{`:4: overides: unknown field; write one of domain, subjects, plans, overrides, global, cost; did you mean "overrides"?`},
 		},
 		{
 			"an unknown field far from any", head + "verbosity: 3\n",
-			[]string{`:4: verbosity: unknown field; write one of domain, subjects, plans, overrides, global`},
+			[]string{`:4: verbosity: unknown field; write one of domain, subjects, plans, overrides, global, cost`},
 		},
 		{
 			"a field twice", head + "domain: other\n",

@@ -90,13 +90,26 @@ func (r *report) err() error {
 		return nil
 	}
 	sorted := slices.Clone(r.problems)
-	slices.SortStableFunc(sorted, comparePlaces)
+	slices.SortStableFunc(sorted, func(a, b Problem) int {
+		if a.File != b.File { // the policy goes before what it names
+			return cmp.Compare(r.distance(a), r.distance(b))
+		}
+		return comparePlaces(a, b)
+	})
 	if more := len(sorted) - maxProblems; more > 0 {
 		sorted = append(sorted[:maxProblems], Problem{
 			File: r.file, Line: 0, Column: 0, Field: "", Text: strconv.Itoa(more) + " more problems are not shown",
 		})
 	}
 	return &Error{Problems: sorted}
+}
+
+// distance is 0 for a problem of the file that is read, and 1 for one of a file that it names.
+func (r *report) distance(p Problem) int {
+	if p.File == r.file {
+		return 0
+	}
+	return 1
 }
 
 // sortedWarnings returns the warnings in the order of their lines.

@@ -301,7 +301,10 @@ func (sh *shape) wanted() string {
 		if sh.short != nil {
 			return sh.short.wanted()
 		}
-		return "fields under it: " + required(sh)
+		if names := required(sh); names != "" {
+			return "fields under it: " + names
+		}
+		return "fields under it, as " + sh.fields[0].name
 	case dictKind:
 		return "names with fields under them"
 	case listKind:

@@ -55,6 +55,9 @@ func (sh *shape) inline(defined map[string]any) map[string]any {
 		schema["type"] = "boolean"
 	case textKind:
 		schema["type"] = "string"
+		if sh.number != "" {
+			schema["type"], schema["minimum"] = []string{"string", sh.number}, 0
+		}
 		if sh.pattern != nil {
 			schema["pattern"] = sh.pattern.String()
 		}

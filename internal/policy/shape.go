@@ -30,7 +30,9 @@ type shape struct {
 	// text: what it looks like, and in words; or the only values.
 	pattern     *regexp.Regexp
 	patternText string
-	values      []string
+	// number is the JSON type of a text that may be written as a number too, "number" or "integer"; it needs a check.
+	number string
+	values []string
 	// check refuses what a pattern cannot tell, as an overflow, with what to write instead.
 	check    func(string) error
 	fallback string // the value of a field that is left out, for editors
@@ -89,6 +91,7 @@ func policyShape() *shape {
 				kind: objectKind, doc: "The limits of the system as a whole, checked with every subject's.",
 				fields: []field{{name: "limits", required: true, shape: limits}, {name: "on_store_failure", shape: failureShape()}},
 			}},
+			{name: "cost", shape: costShape()},
 		},
 	}
 }
@@ -182,11 +185,18 @@ func limitsShape() *shape {
 			fields: []field{
 				{name: "limit", required: true, shape: text},
 				{name: "name", shape: &shape{
-					kind: textKind, doc: "The limit's name in metrics and statistics; by default its period.",
+					kind: textKind, doc: "The limit's name in metrics and statistics; by default its period, with calendar_ before it for one of the calendar.",
 					pattern: limitName, patternText: "at most 32 lower-case letters, digits, _ and -",
 				}},
 				{name: "shadow", shape: &shape{
 					kind: flagKind, doc: "Evaluate and count the limit, but never enforce it.", fallback: "false",
+				}},
+				{name: "window", shape: valuesShape("Whether the window slides or is the calendar's day, week, month or year; calendar is "+
+					"for limits of USD and tokens.", slidingWindow, calendarWindow)},
+				{name: "timezone", shape: &shape{
+					kind: textKind, doc: "Where the days of a calendar window begin.", fallback: "UTC",
+					pattern: zoneShaped, patternText: zoneText,
+					check: func(text string) error { _, err := parseZone(text); return err },
 				}},
 			},
 		},

@@ -14,7 +14,8 @@ type Source struct {
 	current  atomic.Pointer[inForce]
 
 	mu      sync.Mutex // one reload at a time; guards what follows
-	seen    digest     // of the text that was tried last
+	seen    digest     // of the texts that were tried last
+	named   string     // the file that the policy named then; empty if none
 	lastErr error      // what came of it
 }
 
@@ -39,13 +40,48 @@ func NewSource(nameOrPath string, settings Adjustments, onReload func(*Snapshot,
 	if err != nil {
 		return nil, err
 	}
-	snapshot, warnings, err := Parse(nameOrPath, data, settings)
+	snapshot, warnings, err := s.parse(data)
 	if err != nil {
 		return nil, err
 	}
-	s.seen = sha256.Sum256(data)
 	s.current.Store(&inForce{snapshot, warnings})
 	return s, nil
+}
+
+// parse parses a policy's text, and remembers what was seen of it and of the file that it names.
+func (s *Source) parse(data []byte) (*Snapshot, []Warning, error) {
+	s.named, s.seen = "", digestOf(data, nil)
+	open := beside(s.name)
+	return parse(s.name, data, s.settings, func(name string, most int) ([]byte, error) {
+		more, err := open(name, most)
+		if err != nil {
+			more = nil // as look has it
+		}
+		s.named, s.seen = name, digestOf(data, more)
+		return more, err
+	})
+}
+
+// look reads the policy, and tells what it sees of it and of the file that it named when it was parsed last.
+func (s *Source) look() ([]byte, digest, error) {
+	data, err := readPolicy(s.name)
+	if err != nil {
+		return nil, digest{}, err
+	}
+	if s.named == "" {
+		return data, digestOf(data, nil), nil
+	}
+	more, err := beside(s.name)(s.named, maxPricesBytes)
+	if err != nil { // what is wrong, parsing tells
+		more = nil
+	}
+	return data, digestOf(data, more), nil
+}
+
+// digestOf stands for a policy's text and that of the file that it names.
+func digestOf(data, more []byte) digest {
+	first, second := sha256.Sum256(data), sha256.Sum256(more)
+	return sha256.Sum256(append(first[:], second[:]...))
 }
 
 // Current returns the policy in force: one atomic read.
@@ -71,11 +107,7 @@ func (s *Source) reloadIfChanged() {
 
 // reloadLocked tries the policy's text, unless it was the last one tried: then, only if that was bad and retry is set.
 func (s *Source) reloadLocked(retry bool) error {
-	data, err := readPolicy(s.name)
-	var found digest
-	if err == nil {
-		found = sha256.Sum256(data)
-	}
+	data, found, err := s.look()
 	if found == s.seen && (s.lastErr == nil || !retry) {
 		return s.lastErr
 	}
@@ -84,9 +116,11 @@ func (s *Source) reloadLocked(retry bool) error {
 		warnings []Warning
 	)
 	if err == nil {
-		snapshot, warnings, err = Parse(s.name, data, s.settings)
+		snapshot, warnings, err = s.parse(data)
+	} else {
+		s.seen = found
 	}
-	s.seen, s.lastErr = found, err
+	s.lastErr = err
 	if err == nil {
 		s.current.Store(&inForce{snapshot, warnings})
 	}
