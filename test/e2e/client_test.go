@@ -34,12 +34,20 @@ var httpClient = &http.Client{
 
 // fetch gets a page as a user, or as nobody if user is empty.
 func fetch(ctx context.Context, url, user string) (reply, error) {
+	return fetchWith(ctx, url, user, nil)
+}
+
+// fetchWith is fetch with further headers.
+func fetchWith(ctx context.Context, url, user string, header map[string]string) (reply, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return reply{}, fmt.Errorf("ask %s: %w", url, err)
 	}
 	if user != "" {
 		req.Header.Set("X-User-Id", user)
+	}
+	for name, value := range header {
+		req.Header.Set(name, value)
 	}
 	res, err := httpClient.Do(req)
 	if err != nil {

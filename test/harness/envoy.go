@@ -11,6 +11,9 @@ import (
 // EnvoyFile is the configuration that the documentation shows, relative to the repository's root.
 const EnvoyFile = "deploy/envoy/envoy.yaml"
 
+// EnvoyCostFile is the one that settles money, likewise. It has the ports of EnvoyFile.
+const EnvoyCostFile = "deploy/envoy/envoy-cost.yaml"
+
 // What EnvoyFile says, for replacements.
 const (
 	envoyListener   = "port_value: 10000"
