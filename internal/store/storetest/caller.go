@@ -92,8 +92,17 @@ func (c *caller) override(s store.Subject, value string) int64 {
 	return version
 }
 
-// sound fails if the answer has not the form that the contract gives it.
+// sound fails if the answer has not the form that the contract gives it, or a verdict that its states do not give.
 func (c *caller) sound(checks []store.Check) {
+	c.t.Helper()
+	c.form(checks)
+	if len(c.ans.Stale) == 0 {
+		c.verdict(checks)
+	}
+}
+
+// form fails if the answer has not the form that the contract gives it.
+func (c *caller) form(checks []store.Check) {
 	c.t.Helper()
 	limits := 0
 	for i := range checks {
@@ -106,14 +115,13 @@ func (c *caller) sound(checks []store.Check) {
 		}
 		return
 	}
-	if len(c.ans.States) != limits || len(c.ans.Seqs) != len(checks) {
-		c.t.Fatalf("%s: answer has %d states and %d seqs, want %d and %d",
-			describe(checks), len(c.ans.States), len(c.ans.Seqs), limits, len(checks))
+	if len(c.ans.States) != limits || len(c.ans.Seqs) != len(checks) || len(c.ans.Held) != len(checks) {
+		c.t.Fatalf("%s: answer has %d states, %d seqs and %d held, want %d, %d and %d", describe(checks),
+			len(c.ans.States), len(c.ans.Seqs), len(c.ans.Held), limits, len(checks), len(checks))
 	}
 	if c.ans.Now <= 0 {
 		c.t.Fatalf("%s: answer's Now is %d, want microseconds since the Unix epoch", describe(checks), c.ans.Now)
 	}
-	c.verdict(checks)
 }
 
 // verdict fails if the verdict does not follow from the states.
@@ -127,6 +135,9 @@ func (c *caller) verdict(checks []store.Check) {
 			st := c.ans.States[i]
 			fits = fits && (l.Shadow || st.Wait == 0)
 			longest := l.Period + ranBack
+			if check.Unit == store.Concurrent {
+				longest = store.MaxLease
+			}
 			if st.Used < 0 || st.Wait < 0 || st.Reset < 0 || st.Reset > longest || (st.Wait > longest && st.Wait != store.Never) {
 				c.t.Fatalf("%s: state %d is impossible for %s: %+v", describe(checks), i, describeLimit(l), st)
 			}

@@ -41,9 +41,9 @@ func overrides(t *testing.T, f *Fixture) {
 	})
 	t.Run("all stale checks are listed, and all units see it", func(t *testing.T) {
 		c.t = t
-		wantStale(t, c.admit(hit(alice, 1, limit), under(7, hit(bob, 1, limit)), spend(store.Tokens, alice, 1, limit)),
-			store.Stale{Check: 0, Version: first, Value: "plan: gold"}, store.Stale{Check: 1},
-			store.Stale{Check: 2, Version: first, Value: "plan: gold"})
+		wantStale(t, c.admit(hit(alice, 1, limit), spend(store.Tokens, alice, 1, limit), under(7, hit(bob, 1, limit))),
+			store.Stale{Check: 0, Version: first, Value: "plan: gold"},
+			store.Stale{Check: 1, Version: first, Value: "plan: gold"}, store.Stale{Check: 2})
 	})
 	t.Run("a new one has a larger version, also while the clock stands still or runs back", func(t *testing.T) {
 		c.t = t

@@ -85,14 +85,21 @@ func (w *walk) pass(rt *rapid.T) {
 	w.told = nil
 }
 
-// checks draws the checks of a call over distinct logs.
-func (w *walk) checks(rt *rapid.T) []store.Check {
+// checks draws the checks of a call over distinct logs of some units, those of one subject side by side.
+func (w *walk) checks(rt *rapid.T, units ...store.Unit) []store.Check {
 	logs := rapid.SliceOfNDistinct(rapid.Custom(func(rt *rapid.T) logName {
 		return logName{
 			subject: rapid.SampledFrom(w.subjects).Draw(rt, "subject"),
-			unit:    rapid.SampledFrom([]store.Unit{store.Requests, store.Requests, store.Tokens}).Draw(rt, "unit"),
+			unit:    rapid.SampledFrom(units).Draw(rt, "unit"),
 		}
 	}), 1, 3, rapid.ID).Draw(rt, "logs")
+	drawn := slices.Clone(logs)
+	slices.SortStableFunc(logs, func(a, b logName) int {
+		first := func(s store.Subject) int {
+			return slices.IndexFunc(drawn, func(l logName) bool { return l.subject == s })
+		}
+		return first(a.subject) - first(b.subject)
+	})
 	checks := make([]store.Check, len(logs))
 	for i, l := range logs {
 		checks[i] = store.Check{
@@ -157,7 +164,9 @@ func limits(rt *rapid.T) []store.Limit {
 }
 
 // admits asks store and model.
-func (w *walk) admits(rt *rapid.T) { w.ask(w.checks(rt)) }
+func (w *walk) admits(rt *rapid.T) {
+	w.ask(w.checks(rt, store.Requests, store.Requests, store.Tokens))
+}
 
 // ask asks store and model whether checks pass.
 func (w *walk) ask(checks []store.Check) {
@@ -174,7 +183,7 @@ func (w *walk) ask(checks []store.Check) {
 
 // refunds gives back in store and model.
 func (w *walk) refunds(rt *rapid.T) {
-	checks := w.checks(rt)
+	checks := w.checks(rt, store.Requests)
 	amount := rapid.Int64Range(0, 5).Draw(rt, "refund")
 	if rapid.IntRange(0, 5).Draw(rt, "many") == 5 {
 		amount = rapid.Int64Range(0, 400).Draw(rt, "refund")

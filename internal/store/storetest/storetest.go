@@ -45,7 +45,7 @@ type part struct {
 // Run runs all parts that set the store's clock. Each part opens a store of its own.
 func Run(t *testing.T, open Open) {
 	t.Helper()
-	for _, p := range parts() {
+	for _, p := range append(parts(), holdParts()...) {
 		t.Run(p.name, func(t *testing.T) { p.run(t, open(t)) })
 	}
 }
@@ -75,6 +75,20 @@ func parts() []part {
 		{"Changes", changes},
 		{"Refusals", refusals},
 		{"Close", closing},
+	}
+}
+
+// holdParts lists the tests of holds under a clock set by hand.
+func holdParts() []part {
+	return []part{
+		{"Reserve", tellTales(reserveTales())},
+		{"Settle", tellTales(settleTales())},
+		{"Leases", tellTales(leaseTales())},
+		{"Extend", tellTales(extendTales())},
+		{"Book", tellTales(bookTales())},
+		{"Lines", tellTales(lineTales())},
+		{"Calendars", tellTales(calendarTales())},
+		{"Shared", tellTales(sharedTales())},
 	}
 }
 
