@@ -41,7 +41,7 @@ type Hold struct {
 	// in all; what is missing of them is asked for, and a check of which nothing is missing passes. They name every subject of
 	// the hold, in its order: one without such a check by a check without limits. What is added belongs to the windows of the
 	// admission, too. If it is denied, the lease is renewed all the same. A hold that is not
-	// active is left as it is: Answer.Hold.State tells. An id that is not known errs with ErrNoHold. Slot and ReleaseOnExpiry
+	// active is left as it is: Answer.Hold.Status tells. An id that is not known errs with ErrNoHold. Slot and ReleaseOnExpiry
 	// are not read. Fingerprint is that of the hold's first request, or 0.
 	Extend bool
 	// InLine keeps a place in the line of each subject that has no slot for the request, if slots are all that it lacks. The
@@ -90,6 +90,9 @@ type Settlement struct {
 	// Release ends the hold as if nothing had been used: USD and Tokens are ignored. Release of an id that is not known gives
 	// its places in lines up and errs with ErrNoHold, whatever Book is.
 	Release bool
+	// Waiting, with Release, gives up the places in lines alone: a hold that is there stays as it is. It errs with ErrNoHold either
+	// way. A waiter that goes so takes nothing from another call of its id that was admitted meanwhile.
+	Waiting bool
 	// Keep settles at what is held: USD and Tokens stand for an id that is not known.
 	Keep   bool
 	USD    int64 // nano-USD really spent, 0 to MaxAmount
