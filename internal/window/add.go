@@ -81,6 +81,9 @@ func (l *Log) compact() {
 	if dead == 0 {
 		return
 	}
+	if l.sums != nil {
+		l.sums.drop(l.entries[dead-1].at)
+	}
 	gone := l.before(dead)
 	live := l.entries[dead:]
 	kept := l.entries[:0]

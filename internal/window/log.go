@@ -2,7 +2,8 @@
 //
 // A Log keeps what was admitted for one subject and one unit, and answers any number of windows over it. All times are
 // microseconds since one epoch. A hit taken at t is live in a window of period T at every moment now with
-// t <= now < t+T. One decision over a log is: Begin with the clock's time, Ask for each window, and Add if all fit.
+// t <= now < t+T; in a window of the calendar, from start to end, if start <= t. One decision over a log is: Begin with
+// the clock's time, Ask for each window, and Add if all fit.
 package window
 
 import "math"
@@ -53,19 +54,18 @@ type Log struct {
 	now     int64 // the moment of the decision that Begin began
 	ahead   int64 // how far now is ahead of the clock
 	full    int   // the length at which the next merge is due; 0 stands for ExactHits+slack
+	sums    *sums // what a log needs whose amounts change later; nil if they do not
 }
 
 // Begin begins a decision when the clock says clock and returns the log's time for it, which never runs back behind the
 // newest hit.
 func (l *Log) Begin(clock int64) int64 {
 	now := max(clock, l.newest)
-	if now < l.now {
-		// The clock ran back since the log was last looked at: what had died may be live again.
-		for i := range l.follows {
-			l.follows[i].first = int32(l.search(l.follows[i].period, now))
-		}
-	}
+	ranBack := now < l.now
 	l.now, l.ahead = now, now-clock
+	if ranBack {
+		l.seek() // what had died since the log was last looked at may be live again
+	}
 	return now
 }
 
@@ -80,7 +80,13 @@ func (l *Log) Running() int64 { return l.running }
 func (l *Log) Len() int { return len(l.entries) }
 
 // Bytes is the memory that the log holds beside its own struct.
-func (l *Log) Bytes() int { return cap(l.entries)*entryBytes + cap(l.follows)*followBytes }
+func (l *Log) Bytes() int {
+	all := cap(l.entries)*entryBytes + cap(l.follows)*followBytes
+	if l.sums != nil {
+		all += l.sums.bytes()
+	}
+	return all
+}
 
 // Idle tells whether nothing can be live in any period that is followed when the clock says clock.
 func (l *Log) Idle(clock int64) bool {

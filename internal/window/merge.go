@@ -21,6 +21,7 @@ func (l *Log) mergeFor(say func(*follow) bool) {
 	sum := int64(0)               // of what is kept
 	q := int64(0)                 // the sub-window for hits of the age at hand; 0 keeps them apart
 	valid := int64(math.MaxInt64) // q is right for ages of at least this
+	spans := l.sums.respan()
 	for i, e := range l.entries {
 		age := l.now - e.at
 		if i == 0 || age < valid {
@@ -30,16 +31,23 @@ func (l *Log) mergeFor(say func(*follow) bool) {
 			continue // a hit that was taken back
 		}
 		sum = e.sum
-		if n := len(kept); n > 0 && q > 0 && kept[n-1].at/q == e.at/q {
+		if n := len(kept); n > 0 && q > 0 && kept[n-1].at/q == e.at/q && !l.sums.cut(kept[n-1].at, e.at, l.now) {
+			spans.join(kept[n-1].at, e.at)
 			kept[n-1] = e
 			continue
 		}
+		spans.keep(e.at)
 		kept = append(kept, e)
 	}
 	l.entries = kept
+	l.sums.spanned(spans)
+	l.seek()
+}
+
+// seek finds the start of every window anew.
+func (l *Log) seek() {
 	for i := range l.follows {
-		w := &l.follows[i]
-		w.first = int32(l.search(w.period, l.now))
+		l.follows[i].first = int32(l.search(l.follows[i].period, l.now))
 	}
 }
 

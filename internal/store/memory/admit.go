@@ -24,7 +24,7 @@ const fewSlots = 4
 
 // Admit decides a request. Beyond the contract's errors it errs for a request that is out of the contract's bounds.
 func (s *Store) Admit(ctx context.Context, req *store.Request, ans *store.Answer) error {
-	if err := s.inTime(ctx, req); err != nil {
+	if err := s.inTime(ctx, req.Deadline); err != nil {
 		return err
 	}
 	if err := validate(req); err != nil {
@@ -32,9 +32,14 @@ func (s *Store) Admit(ctx context.Context, req *store.Request, ans *store.Answer
 	}
 	var buf [fewSlots]slot
 	slots := s.slots(req, buf[:0])
-	s.lock(slots)
+	set := slots
+	if req.Hold != nil && req.Hold.Extend && !req.Look {
+		set = s.lockHold(slots, req.Hold.ID)
+	} else {
+		s.lock(slots)
+	}
 	now, err := s.admit(req, slots, ans)
-	unlock(slots)
+	unlock(set)
 	if s.bytes.Load() > s.maxBytes {
 		s.shrink(now)
 	}
@@ -47,17 +52,25 @@ func (s *Store) admit(req *store.Request, slots []slot, ans *store.Answer) (int6
 	if err := find(req, slots); err != nil {
 		return now, err
 	}
+	s.pruneAll(slots, now)
 	if stale(req, slots, ans) {
 		return now, nil
 	}
-	ask(req, slots, now, ans)
-	if ans.Admitted {
+	if req.Hold != nil && !req.Look {
+		if err := s.admitHold(req, slots, now, ans); err != nil {
+			return now, err
+		}
+		s.finish(req, slots, now, ans)
+		return now, nil
+	}
+	s.ask(req, slots, now, ans)
+	if ans.Admitted && !req.Look {
 		if err := s.mayAdd(req, slots); err != nil {
 			return now, err
 		}
 		s.add(req, slots, now, ans)
 	}
-	s.finish(slots, now, ans)
+	s.finish(req, slots, now, ans)
 	return now, nil
 }
 
@@ -70,18 +83,27 @@ func (s *Store) begin(ans *store.Answer) int64 {
 	ans.States = ans.States[:0]
 	ans.Seqs = ans.Seqs[:0]
 	ans.Stale = ans.Stale[:0]
+	ans.Held = ans.Held[:0]
+	ans.Hold = store.HoldState{}
 	return now
 }
 
 // slots finds the shards of a request's checks.
 func (s *Store) slots(req *store.Request, slots []slot) []slot {
+	if len(req.Checks) > cap(slots) {
+		slots = make([]slot, 0, len(req.Checks))
+	}
 	for i := range req.Checks {
-		subject := req.Checks[i].Subject
-		k := keyOf(subject)
-		index := s.shardOf(subject, k)
-		slots = append(slots, slot{key: k, index: index, shard: &s.shards[index]})
+		slots = append(slots, s.slotOf(req.Checks[i].Subject))
 	}
 	return slots
+}
+
+// slotOf finds a subject's shard.
+func (s *Store) slotOf(subject store.Subject) slot {
+	k := keyOf(subject)
+	index := s.shardOf(subject, k)
+	return slot{key: k, index: index, shard: &s.shards[index]}
 }
 
 // lock locks the shards of all slots, each once, in the order of their indices; the global subject's is the last.
@@ -130,6 +152,15 @@ func find(req *store.Request, slots []slot) error {
 	return nil
 }
 
+// pruneAll ends the leases of all subjects concerned that are over.
+func (s *Store) pruneAll(slots []slot, now int64) {
+	for i := range slots {
+		if sub := slots[i].sub; sub != nil && sub.holding != nil {
+			s.prune(slots[i].shard, sub, now)
+		}
+	}
+}
+
 // stale lists the checks that were made from another override than the stored one, and reports whether there are any.
 func stale(req *store.Request, slots []slot, ans *store.Answer) bool {
 	for i := range slots {
@@ -146,29 +177,41 @@ func stale(req *store.Request, slots []slot, ans *store.Answer) bool {
 }
 
 // ask fills in how every limit stands before the decision, and the verdict.
-func ask(req *store.Request, slots []slot, now int64, ans *store.Answer) {
+func (s *Store) ask(req *store.Request, slots []slot, now int64, ans *store.Answer) {
 	ans.Admitted = true
 	for i := range slots {
 		sl, c := &slots[i], &req.Checks[i]
 		need := max(c.Amount, 1)
 		sl.state = len(ans.States)
+		at := now
 		if sl.log != nil {
-			sl.log.Begin(now)
+			at = sl.log.Begin(now)
 		}
 		for j := range c.Limits {
-			lim := limit(c.Unit, &c.Limits[j])
-			var st window.State
-			if sl.log != nil {
-				st = sl.log.Ask(j, lim, need)
+			var st store.State
+			if c.Unit == store.Concurrent {
+				st = s.askSlots(req, slots, sl, &c.Limits[j], now)
 			} else {
-				st = window.Empty(lim, need)
+				st = state(sl.ask(j, c.Unit, &c.Limits[j], need, at))
 			}
 			if st.Wait != 0 && !c.Limits[j].Shadow {
 				ans.Admitted = false
 			}
-			ans.States = append(ans.States, state(st))
+			ans.States = append(ans.States, st)
 		}
 	}
+}
+
+// ask asks the check's log for one limit; now is the log's time.
+func (sl *slot) ask(i int, u store.Unit, l *store.Limit, need, now int64) window.State {
+	if sl.log == nil {
+		return window.Empty(window.Limit{Max: l.Max}, need)
+	}
+	if l.Calendar == nil {
+		return sl.log.Ask(i, limit(u, l), need)
+	}
+	start, end := l.Calendar.Window(now)
+	return sl.log.AskCalendar(i, window.Calendar{Max: l.Max, Start: start, End: end, Longest: us(l.Period)}, need)
 }
 
 // limit is a limit as the window package takes it.
@@ -198,7 +241,7 @@ func (s *Store) mayAdd(req *store.Request, slots []slot) error {
 	for i := range slots {
 		sl, c := &slots[i], &req.Checks[i]
 		switch {
-		case c.Amount == 0:
+		case c.Amount == 0 || c.Unit == store.Concurrent:
 		case sl.sub == nil && sl.index != s.global():
 			if err := s.room(subjectBytes); err != nil {
 				return err
@@ -218,18 +261,23 @@ func (s *Store) add(req *store.Request, slots []slot, now int64, ans *store.Answ
 		if c.Amount == 0 || (sl.log == nil && len(c.Limits) == 0) {
 			continue // nothing to keep, or no window to keep it for
 		}
+		if c.Unit == store.Concurrent {
+			st := &ans.States[sl.state]
+			st.Used++
+			if st.Reset == 0 || st.Reset > req.Hold.Lease {
+				st.Reset = req.Hold.Lease
+			}
+			continue
+		}
 		if sl.log == nil {
 			s.createLog(sl, c, now)
 		}
-		merged := sl.log.Add(c.Amount)
+		if sl.log.Add(c.Amount) || hasCalendar(c.Limits) {
+			sl.askAgain(c, now, ans)
+			continue
+		}
 		for j := range c.Limits {
 			st := &ans.States[sl.state+j]
-			if merged {
-				wait := st.Wait
-				*st = state(sl.log.Ask(j, limit(c.Unit, &c.Limits[j]), 1))
-				st.Wait = wait
-				continue
-			}
 			st.Used += c.Amount
 			if st.Reset == 0 {
 				st.Reset = c.Limits[j].Period + time.Duration(sl.log.Ahead())*time.Microsecond
@@ -238,38 +286,84 @@ func (s *Store) add(req *store.Request, slots []slot, now int64, ans *store.Answ
 	}
 }
 
-// createLog makes a check's log, and its subject if there is none.
-func (s *Store) createLog(sl *slot, c *store.Check, now int64) {
+// hasCalendar tells whether a limit has windows of the calendar.
+func hasCalendar(limits []store.Limit) bool {
+	for i := range limits {
+		if limits[i].Calendar != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// askAgain brings the states of a check up to date, but for their waits, which are those before the decision.
+func (sl *slot) askAgain(c *store.Check, now int64, ans *store.Answer) {
+	at := sl.log.Begin(now)
+	for j := range c.Limits {
+		st := &ans.States[sl.state+j]
+		wait := st.Wait
+		*st = state(sl.ask(j, c.Unit, &c.Limits[j], 1, at))
+		st.Wait = wait
+	}
+}
+
+// ensure makes a check's subject if there is none.
+func (s *Store) ensure(sl *slot) {
 	if sl.sub == nil {
 		sl.sub = sl.shard.subjects[sl.key] // another check of this request may have made it
 	}
 	if sl.sub == nil {
 		sl.sub = s.create(sl.shard, sl.key)
 	}
-	sl.log = new(window.Log)
+}
+
+// createLog makes a check's log, and its subject if there is none.
+func (s *Store) createLog(sl *slot, c *store.Check, now int64) {
+	s.ensure(sl)
+	sl.log = newLog(c.Unit)
 	sl.sub.logs[c.Unit-store.Requests] = sl.log
-	sl.log.Begin(now)
+	at := sl.log.Begin(now)
 	for j := range c.Limits {
-		sl.log.Ask(j, limit(c.Unit, &c.Limits[j]), 1)
+		sl.ask(j, c.Unit, &c.Limits[j], 1, at)
 	}
 }
 
-// finish gives the sequence numbers and keeps house: bytes, the order of use, and a few steps of the sweep. Nothing of
-// the slots is used after it.
-func (s *Store) finish(slots []slot, now int64, ans *store.Answer) {
+// newLog returns an empty log for a unit. What was taken of tokens and money may change later.
+func newLog(u store.Unit) *window.Log {
+	if holds(u) {
+		return window.NewSums()
+	}
+	return new(window.Log)
+}
+
+// finish gives the sequence numbers and what is held, and keeps house: bytes, the order of use, and a few steps of the
+// sweep. Nothing of the slots is used after it.
+func (s *Store) finish(req *store.Request, slots []slot, now int64, ans *store.Answer) {
 	for i := range slots {
 		sl := &slots[i]
-		seq := int64(0)
+		seq, held := int64(0), int64(0)
 		if sl.log != nil {
 			seq = sl.log.Running()
-			s.account(sl.sub)
-			if sl.index != s.global() {
-				sl.shard.touch(sl.sub)
-			}
 		}
+		if sl.sub != nil && sl.sub.holding != nil && holds(req.Checks[i].Unit) {
+			held = sl.sub.holding.held[place(req.Checks[i].Unit)]
+		}
+		s.used(sl)
 		ans.Seqs = append(ans.Seqs, seq)
+		ans.Held = append(ans.Held, held)
 	}
 	for i := range slots {
 		s.housekeep(slots[i].shard, now)
+	}
+}
+
+// used accounts for a subject that a call has used.
+func (s *Store) used(sl *slot) {
+	if sl.sub == nil || (sl.log == nil && sl.sub.holding == nil) {
+		return
+	}
+	s.account(sl.sub)
+	if sl.index != s.global() {
+		sl.shard.touch(sl.sub)
 	}
 }

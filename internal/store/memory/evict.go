@@ -33,11 +33,21 @@ func (s *Store) account(sub *subject) {
 	}
 }
 
-// drop forgets a subject's usage, under its shard's lock. Its override stays.
+// drop forgets a subject's usage, under its shard's lock. Its override stays, and so do holds: their slots and leases, and
+// what is known of them, but not the amounts that they have counted.
 func (s *Store) drop(sh *shard, sub *subject) {
-	sh.unlink(sub)
+	sub.unlink()
 	clear(sub.logs[:])
-	if sub.override != nil {
+	if sub.holding.idle() {
+		sub.holding = nil
+	} else {
+		sub.holding.epoch++
+		sub.holding.held = amounts{}
+		if sh != &s.shards[s.global()] {
+			sh.touch(sub)
+		}
+	}
+	if sub.override != nil || sub.holding != nil {
 		s.account(sub)
 		return
 	}
@@ -68,38 +78,49 @@ func (s *Store) housekeep(sh *shard, now int64) {
 		steps++
 	}
 	if steps > 0 {
-		s.sweep(sh, steps, now)
+		s.sweep(sh, &sh.usage, steps, now)
+		s.sweep(sh, &sh.bare, steps, now)
 	}
+	s.forgetDue(sh, now)
 }
 
 // sweep looks at some subjects of a shard in turn, under its lock, and evicts those whose hits are all dead.
-func (s *Store) sweep(sh *shard, steps int, now int64) {
+func (s *Store) sweep(sh *shard, o *order, steps int, now int64) {
 	for range steps {
-		sub := sh.hand
+		sub := o.hand
 		if sub == nil {
-			sub = sh.oldest
+			sub = o.oldest
 		}
 		if sub == nil {
 			return
 		}
-		sh.hand = sub.newer
+		o.hand = sub.newer
+		if sub.holding != nil {
+			s.prune(sh, sub, now)
+			s.deleteWaiters(sub, func(w *waiter) bool { return now >= w.dies })
+		}
 		if sub.idle(now) {
 			s.evict(sh, sub, now)
 		}
 	}
 }
 
-// shrink evicts the subjects used the longest ago until the store is within its bound, with no lock held. The shards
-// take turns.
+// shrink makes room until the store is within its bound, with no lock held. The shards take turns. The answers that are
+// kept for repeats give way first if they take more than half of the room, the oldest first; then the subjects used the
+// longest ago lose their usage. Slots and open holds stay, and so does what is known of the holds of such a subject.
 func (s *Store) shrink(now int64) {
-	shards := uint64(s.global())
-	for barren := uint64(0); barren < shards && s.bytes.Load() > s.maxBytes; {
-		sh := &s.shards[s.victim.Add(1)%shards]
+	for barren := 0; barren < len(s.shards) && s.bytes.Load() > s.maxBytes; {
+		sh := &s.shards[s.victim.Add(1)%uint64(len(s.shards))]
 		sh.mu.Lock()
-		if sh.oldest != nil {
-			s.evict(sh, sh.oldest, now)
+		switch {
+		case sh.ended.oldest != nil && (s.answers.Load() > s.maxBytes/2 || sh.usage.oldest == nil):
+			s.forget(sh, sh.ended.oldest)
+			s.forgotten.Add(1)
 			barren = 0
-		} else {
+		case sh.usage.oldest != nil && s.answers.Load() <= s.maxBytes/2:
+			s.evict(sh, sh.usage.oldest, now)
+			barren = 0
+		default:
 			barren++
 		}
 		sh.mu.Unlock()
@@ -109,8 +130,8 @@ func (s *Store) shrink(now int64) {
 // room errs when what may never be evicted leaves no room for n more bytes.
 func (s *Store) room(n int64) error {
 	if kept := s.kept.Load(); kept+n > s.maxBytes {
-		return fmt.Errorf("memory store: overrides take %d of %d bytes, %d more do not fit; "+
-			"raise the store's size or remove overrides: %w", kept, s.maxBytes, n, store.ErrFull)
+		return fmt.Errorf("memory store: overrides and open holds take %d of %d bytes, %d more do not fit; "+
+			"raise the store's size, remove overrides or bound the calls in flight: %w", kept, s.maxBytes, n, store.ErrFull)
 	}
 	return nil
 }

@@ -5,10 +5,9 @@ import (
 	"strings"
 
 	"github.com/ratelimitd/ratelimitd/internal/store"
-	"github.com/ratelimitd/ratelimitd/internal/window"
 )
 
-// Reset forgets a subject's hits; its override stays.
+// Reset forgets a subject's hits; its override stays, and so do its slots in use and what is known of its holds.
 func (s *Store) Reset(ctx context.Context, subject store.Subject) error {
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -60,7 +59,7 @@ func (s *Store) setOverride(sh *shard, k key, own *override) error {
 		}
 		s.kept.Add(-sub.keptSize())
 		sub.override = nil
-		if sub.logs == [3]*window.Log{} {
+		if !sub.hasLogs() && sub.holding == nil {
 			s.drop(sh, sub)
 			return nil
 		}

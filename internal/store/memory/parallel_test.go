@@ -66,9 +66,15 @@ func anything(s *memory.Store, random *rand.Rand, users int, ans *store.Answer) 
 		})
 	}
 	random.Shuffle(len(req.Checks), func(i, j int) { req.Checks[i], req.Checks[j] = req.Checks[j], req.Checks[i] })
+	onlyRequests := func() {
+		for i := range req.Checks {
+			req.Checks[i].Unit = store.Requests
+		}
+	}
 	var err error
 	switch random.IntN(10) {
 	case 0:
+		onlyRequests()
 		_, err = s.Refund(ctx, req, ans)
 	case 1:
 		err = s.Reset(ctx, user(random.IntN(users)))

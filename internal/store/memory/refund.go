@@ -9,10 +9,10 @@ import (
 
 // Refund takes hits back. Beyond the contract's errors it errs for a request that is out of the contract's bounds.
 func (s *Store) Refund(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
-	if err := s.inTime(ctx, req); err != nil {
+	if err := s.inTime(ctx, req.Deadline); err != nil {
 		return 0, err
 	}
-	if err := validate(req); err != nil {
+	if err := validateRefund(req); err != nil {
 		return 0, err
 	}
 	var buf [fewSlots]slot
@@ -39,8 +39,8 @@ func (s *Store) refund(req *store.Request, slots []slot, ans *store.Answer) (int
 	}
 	look(req, slots, now) // the windows asked for say how far back hits are live
 	took := takeBack(req, slots)
-	ask(looking(req), slots, now, ans)
-	s.finish(slots, now, ans)
+	s.ask(looking(req), slots, now, ans)
+	s.finish(req, slots, now, ans)
 	return took, nil
 }
 

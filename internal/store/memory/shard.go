@@ -25,19 +25,28 @@ type subject struct {
 	key      key
 	logs     [3]*window.Log // by unit, from store.Requests
 	override *override
+	holding  *holding // nil if it keeps nothing for holds
 	bytes    int64
-	linked   bool
-	newer    *subject // in the order of use
+	order    *order   // that it stands in; nil for none
+	newer    *subject // in that order
 	older    *subject
+}
+
+// order is subjects in the order of use.
+type order struct {
+	newest *subject
+	oldest *subject
+	hand   *subject // where the sweep goes on, towards the newer ones; nil for the oldest
 }
 
 // shard is a part of the subjects under one lock.
 type shard struct {
 	mu       sync.Mutex
 	subjects map[key]*subject
-	newest   *subject // in use; only subjects with logs are in this order
-	oldest   *subject
-	hand     *subject // where the sweep goes on, towards the newer ones; nil for the oldest
+	holds    map[holdKey]*hold
+	ended    endings  // of the holds
+	usage    order    // the subjects with logs
+	bare     order    // those without that keep something for holds
 	calls    uint32   // since the store began
 	born     int      // subjects made since the last sweep
 	_        [64]byte // apart from the next shard's lock
@@ -61,7 +70,7 @@ func (sub *subject) ownLimits() *override {
 
 // log is the subject's log of a unit; nil if there is none.
 func (sub *subject) log(u store.Unit) *window.Log {
-	if sub == nil {
+	if sub == nil || u == store.Concurrent {
 		return nil
 	}
 	return sub.logs[u-store.Requests]
@@ -86,11 +95,17 @@ func (sub *subject) size() int64 {
 			all += logBytes + int64(l.Bytes())
 		}
 	}
-	return all
+	return all + sub.holding.size()
 }
 
-// idle tells whether no hit of the subject counts any more.
+// hasLogs tells whether the subject has a log.
+func (sub *subject) hasLogs() bool { return sub.logs != [3]*window.Log{} }
+
+// idle tells whether no hit of the subject counts any more, and no hold can come back to it.
 func (sub *subject) idle(now int64) bool {
+	if !sub.holding.idle() {
+		return false
+	}
 	for _, l := range sub.logs {
 		if l != nil && !l.Idle(now) {
 			return false
@@ -101,41 +116,46 @@ func (sub *subject) idle(now int64) bool {
 
 // touch makes a subject the one used last.
 func (sh *shard) touch(sub *subject) {
-	if sh.newest == sub {
+	o := &sh.usage
+	if !sub.hasLogs() {
+		o = &sh.bare
+	}
+	if o.newest == sub {
 		return
 	}
-	if sh.hand == sub {
-		sh.hand = nil // all idle ones are older than one in use: begin anew, or the sweep would chase those in use
+	if o.hand == sub {
+		o.hand = nil // all idle ones are older than one in use: begin anew, or the sweep would chase those in use
 	}
-	sh.unlink(sub)
-	sub.linked = true
-	sub.older = sh.newest
-	if sh.newest != nil {
-		sh.newest.newer = sub
+	sub.unlink()
+	sub.order = o
+	sub.older = o.newest
+	if o.newest != nil {
+		o.newest.newer = sub
 	}
-	sh.newest = sub
-	if sh.oldest == nil {
-		sh.oldest = sub
+	o.newest = sub
+	if o.oldest == nil {
+		o.oldest = sub
 	}
 }
 
-// unlink takes a subject out of the order of use.
-func (sh *shard) unlink(sub *subject) {
-	if !sub.linked {
+// unlink takes a subject out of the order that it stands in.
+func (sub *subject) unlink() {
+	o := sub.order
+	if o == nil {
 		return
 	}
-	if sh.hand == sub {
-		sh.hand = sub.newer
+	if o.hand == sub {
+		o.hand = sub.newer
 	}
 	if sub.newer != nil {
 		sub.newer.older = sub.older
 	} else {
-		sh.newest = sub.older
+		o.newest = sub.older
 	}
 	if sub.older != nil {
 		sub.older.newer = sub.newer
 	} else {
-		sh.oldest = sub.newer
+		o.oldest = sub.newer
 	}
-	sub.newer, sub.older, sub.linked = nil, nil, false
+	sub.newer, sub.older, sub.order = nil, nil, nil
 }

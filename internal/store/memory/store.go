@@ -20,8 +20,10 @@ const (
 
 // Options say how to build a store. The zero value takes every default.
 type Options struct {
-	// MaxBytes bounds what subjects take. Over it, the subjects used the longest ago are evicted early, that is while
-	// hits of theirs still count. 0 stands for DefaultMaxBytes.
+	// MaxBytes bounds what subjects and holds take. Over it, the subjects used the longest ago are evicted early, that is while
+	// hits of theirs still count. Open holds are never evicted: they are refused where they would not fit. Answers that are
+	// kept for repeats take at most half of it once it is full: beyond that the oldest are forgotten early. 0 stands for
+	// DefaultMaxBytes.
 	MaxBytes int64
 	// Shards is how many parts the subjects are kept in, each under its own lock. 0 stands for DefaultShards.
 	Shards int
@@ -38,6 +40,8 @@ type Stats struct {
 	Bytes        int64 // that they take, estimated
 	Evicted      int64 // subjects dropped since nothing of theirs counted any more
 	EvictedEarly int64 // subjects dropped for want of room while hits of theirs counted
+	Holds        int64 // known now: open, and ended ones whose answers are kept
+	Forgotten    int64 // ended holds dropped for want of room before their time
 }
 
 // Store is an embedded store. Make it with New.
@@ -52,11 +56,15 @@ type Store struct {
 	version  atomic.Int64 // the newest version given to an override
 
 	bytes    atomic.Int64 // all that is held
-	kept     atomic.Int64 // the part that is never evicted
+	kept     atomic.Int64 // the part that is never evicted: overrides, open holds and waiters
+	answers  atomic.Int64 // the part of ended holds
 	subjects atomic.Int64
-	evicted  atomic.Int64
-	early    atomic.Int64
-	victim   atomic.Uint64 // where the next early eviction looks
+	known    atomic.Int64 // holds
+
+	evicted   atomic.Int64
+	early     atomic.Int64
+	forgotten atomic.Int64
+	victim    atomic.Uint64 // where the next early eviction looks
 }
 
 var _ store.Store = (*Store)(nil)
@@ -102,6 +110,8 @@ func (s *Store) Stats() Stats {
 		Bytes:        s.bytes.Load(),
 		Evicted:      s.evicted.Load(),
 		EvictedEarly: s.early.Load(),
+		Holds:        s.known.Load(),
+		Forgotten:    s.forgotten.Load(),
 	}
 }
 
@@ -136,15 +146,12 @@ func (s *Store) ready(ctx context.Context) error {
 }
 
 // inTime errs when no decision can be made, or none that is in time. Once begun, a decision does not wait for anything.
-func (s *Store) inTime(ctx context.Context, req *store.Request) error {
+func (s *Store) inTime(ctx context.Context, deadline time.Time) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	if !req.Deadline.IsZero() && time.Until(req.Deadline) <= 0 {
+	if !deadline.IsZero() && time.Until(deadline) <= 0 {
 		return fmt.Errorf("memory store: the deadline was over before the decision: %w", store.ErrTimeout)
 	}
 	return nil
 }
-
-// Settle is being built.
-func (s *Store) Settle(context.Context, *store.Settlement, *store.Settled) error { panic("being built") }
