@@ -75,6 +75,7 @@ const (
 	WarnStoreUnavailable = "STORE_UNAVAILABLE" // nothing is held: the policy lets calls through while the store is away
 	WarnPartial          = "PARTIAL"           // fewer output tokens were granted than asked for
 	WarnShadow           = "SHADOW_LIMIT"      // a shadow limit would have denied the call
+	WarnDisabled         = "DISABLED"          // nothing is held or booked: rate limiting is switched off
 	WarnUsageUnknown     = "USAGE_UNKNOWN"     // no usage was reported: the policy says what was charged
 )
 

@@ -57,7 +57,9 @@ type Decision struct {
 	Mode     Mode
 	Denied   bool
 	Statuses []Status // one per descriptor, in order
-	Deciding Status   // the tightest over all descriptors; when denied, the one with the longest wait
+	// Hold is the token of what the call holds; empty if it holds nothing: it asked for none, or it was denied.
+	Hold     string
+	Deciding Status // the tightest over all descriptors; when denied, the one with the longest wait
 	// Shadowed are the shadow limits that would have denied the call.
 	Shadowed []Shadowed
 }

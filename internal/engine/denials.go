@@ -12,7 +12,8 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
-// A denial until T is a denial until T: a log only loses hits as time goes by, so until then it can be answered here. What
+// A denial until T by a limit of requests is a denial until T: a log of requests only loses hits as time goes by, so until then it
+// can be answered here. Tokens, money and slots come back at any moment, by a settlement: their denials are never kept. What
 // would make it untrue earlier, a refund, a reset or an override, is heard from the store; a new policy brings new limits,
 // which a remembered denial is compared with. While the store cannot be heard nothing is remembered.
 //
@@ -26,11 +27,6 @@ const (
 	longestID      = 256 // bytes; the denial of a longer id is not remembered
 )
 
-type denialKey struct {
-	subject store.Subject
-	unit    store.Unit
-}
-
 type denial struct {
 	limits *policy.Limits // what it was made from
 	limit  *policy.Limit  // the one with the longest wait
@@ -41,7 +37,7 @@ type denial struct {
 type denialShard struct {
 	generation atomic.Uint64 // counts changes heard; it moves before the change is acted on
 	mu         sync.Mutex
-	byKey      map[denialKey]denial
+	bySubject  map[store.Subject]denial
 }
 
 type denials struct {
@@ -54,7 +50,7 @@ type denials struct {
 func newDenials(held prometheus.Gauge) *denials {
 	d := &denials{seed: maphash.MakeSeed(), held: held}
 	for i := range d.shards {
-		d.shards[i].byKey = make(map[denialKey]denial)
+		d.shards[i].bySubject = make(map[store.Subject]denial)
 	}
 	return d
 }
@@ -76,9 +72,7 @@ func (d *denials) change(c store.Change) {
 		s := d.shard(c.Subject)
 		s.generation.Add(1)
 		s.mu.Lock()
-		for _, unit := range []store.Unit{store.Requests, store.Tokens, store.USD} {
-			d.drop(s, denialKey{subject: c.Subject, unit: unit})
-		}
+		d.drop(s, c.Subject)
 		s.mu.Unlock()
 	}
 }
@@ -88,16 +82,16 @@ func (d *denials) forgetAll() {
 		s := &d.shards[i]
 		s.generation.Add(1)
 		s.mu.Lock()
-		d.held.Sub(float64(len(s.byKey)))
-		clear(s.byKey)
+		d.held.Sub(float64(len(s.bySubject)))
+		clear(s.bySubject)
 		s.mu.Unlock()
 	}
 }
 
 // drop removes one denial. The shard is locked.
-func (d *denials) drop(s *denialShard, k denialKey) {
-	if _, ok := s.byKey[k]; ok {
-		delete(s.byKey, k)
+func (d *denials) drop(s *denialShard, k store.Subject) {
+	if _, ok := s.bySubject[k]; ok {
+		delete(s.bySubject, k)
 		d.held.Dec()
 	}
 }
@@ -113,14 +107,14 @@ func (d *denials) mark(checks []policy.Check) uint64 {
 
 // find returns the denial of a check that still holds.
 func (d *denials) find(check *policy.Check, now time.Time) (denial, bool) {
-	if max(check.Amount, 1) != 1 || d.deaf.Load() {
+	if check.Unit != store.Requests || max(check.Amount, 1) != 1 || d.deaf.Load() {
 		return denial{}, false
 	}
-	k := denialKey{subject: check.Subject, unit: check.Unit}
+	k := check.Subject
 	s := d.shard(check.Subject)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found, ok := s.byKey[k]
+	found, ok := s.bySubject[k]
 	if !ok {
 		return denial{}, false
 	}
@@ -141,20 +135,20 @@ func (d *denials) remember(sc *scratch, mark uint64, sent, received time.Time) {
 	}
 	for i := range checks {
 		check, r := &checks[i], sc.results[i]
-		if !r.denied || r.state.Wait == store.Never || max(check.Amount, 1) != 1 || check.Limits == nil ||
+		if check.Unit != store.Requests || !r.denied || r.state.Wait == store.Never || max(check.Amount, 1) != 1 || check.Limits == nil ||
 			r.state.Used != check.Named[r.limit].Max || len(check.Subject.ID) > longestID {
 			continue
 		}
 		s := d.shard(check.Subject)
 		s.mu.Lock()
-		if len(s.byKey) >= denialsInShard {
+		if len(s.bySubject) >= denialsInShard {
 			d.makeRoom(s, received)
 		}
-		k := denialKey{subject: check.Subject, unit: check.Unit}
-		if _, ok := s.byKey[k]; !ok {
+		k := check.Subject
+		if _, ok := s.bySubject[k]; !ok {
 			d.held.Inc()
 		}
-		s.byKey[k] = denial{
+		s.bySubject[k] = denial{
 			limits: check.Limits, limit: &check.Named[r.limit],
 			until: sent.Add(r.state.Wait), passes: received.Add(r.state.Wait),
 		}
@@ -164,7 +158,7 @@ func (d *denials) remember(sc *scratch, mark uint64, sent, received time.Time) {
 		for i := range checks {
 			s := d.shard(checks[i].Subject)
 			s.mu.Lock()
-			d.drop(s, denialKey{subject: checks[i].Subject, unit: checks[i].Unit})
+			d.drop(s, checks[i].Subject)
 			s.mu.Unlock()
 		}
 	}
@@ -173,7 +167,7 @@ func (d *denials) remember(sc *scratch, mark uint64, sent, received time.Time) {
 // makeRoom drops denials that no longer hold, or some that do. The shard is locked.
 func (d *denials) makeRoom(s *denialShard, now time.Time) {
 	looked := 0
-	for k, v := range s.byKey {
+	for k, v := range s.bySubject {
 		looked++
 		if !now.Before(v.until) || looked > 8 {
 			d.drop(s, k)
@@ -184,16 +178,16 @@ func (d *denials) makeRoom(s *denialShard, now time.Time) {
 	}
 }
 
-// denyLocally answers a call that a remembered denial covers.
-func (e *Engine) denyLocally(sc *scratch, now time.Time, dec *Decision) bool {
+// cover reports whether a remembered denial covers the call, into sc.denied and sc.results.
+func (d *denials) cover(sc *scratch, now time.Time) bool {
 	checks := sc.resolution.Admit
-	hit := uint64(0)
+	sc.denied = 0
 	sc.results = sc.results[:0]
 	for i := range checks {
-		found, ok := e.denials.find(&checks[i], now)
+		found, ok := d.find(&checks[i], now)
 		r := result{limit: -1}
 		if ok {
-			hit |= 1 << i
+			sc.denied |= 1 << i
 			wait := found.passes.Sub(now)
 			r = result{denied: true, limit: limitIndex(&checks[i], found.limit), state: store.State{
 				Used: found.limit.Max, Reset: wait, Wait: wait,
@@ -201,20 +195,21 @@ func (e *Engine) denyLocally(sc *scratch, now time.Time, dec *Decision) bool {
 		}
 		sc.results = append(sc.results, r)
 	}
-	if hit == 0 {
-		return false
-	}
+	return sc.denied != 0
+}
+
+// denyLocally answers a call that a remembered denial covers.
+func (sc *scratch) denyLocally(dec *Decision) {
 	dec.Mode, dec.Denied = Local, true
 	for i, named := range sc.resolution.Of {
 		switch {
-		case named.Admit&hit != 0:
-			sc.answerDescriptor(&dec.Statuses[i], checks, named.Admit&hit)
+		case named.Admit&sc.denied != 0:
+			sc.answerDescriptor(&dec.Statuses[i], sc.resolution.Admit, named.Admit&sc.denied)
 			dec.decide(&dec.Statuses[i])
 		case named.Admit != 0: // this one's numbers are not known here
 			dec.Statuses[i].Matched = true
 		}
 	}
-	return true
 }
 
 func limitIndex(check *policy.Check, limit *policy.Limit) int {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/policy"
@@ -35,6 +36,8 @@ type Engine struct {
 	overrides *overrides
 	counters  *counters
 	scratch   sync.Pool
+	waiters   atomic.Int64 // reservations that wait for a slot
+	ends      ends
 }
 
 // New returns an engine over a store, and becomes the receiver of the store's changes.
@@ -45,6 +48,7 @@ func New(opt Options) *Engine {
 		overrides: newOverrides(),
 		counters:  newCounters(opt.Metrics),
 	}
+	e.ends.stop = make(chan struct{})
 	e.scratch.New = func() any { return new(scratch) }
 	opt.Store.OnChange(e.denials.change)
 	return e
@@ -57,14 +61,39 @@ type scratch struct {
 	answer     store.Answer
 	firsts     []int // index into answer.States of each check's first limit
 	results    []result
-	hold       store.Hold
+	denied     uint64   // the checks that a remembered denial covers, bit by bit
 	refunds    []Status // per descriptor that gives back
+
+	// How the checks are asked.
+	call  policy.Call // the call with what it is to hold
+	wants policy.Hold
+	hold  store.Hold
+	look  bool   // takes nothing
+	fresh bool   // is not answered from a remembered denial: a repeat has its first answer
+	raise *token // the reservation that is extended; nil for none
+}
+
+// take returns a scratch in which nothing is asked yet.
+func (e *Engine) take() *scratch {
+	if sc, ok := e.scratch.Get().(*scratch); ok {
+		return sc
+	}
+	return new(scratch)
+}
+
+// give keeps a scratch for a later decision, without what this one was about.
+func (e *Engine) give(sc *scratch) {
+	sc.call, sc.hold, sc.wants = policy.Call{}, store.Hold{}, policy.Hold{}
+	sc.look, sc.fresh, sc.raise = false, false, nil
+	sc.answer.Hold = store.HoldState{}
+	e.scratch.Put(sc)
 }
 
 // maxRestarts bounds how often a decision is asked anew because an override changed in between.
 const maxRestarts = 4
 
-// Decide answers a call into dec, within the timeout. It errs only with ErrBadCall or with ctx's error.
+// Decide answers a call into dec, within the timeout. A call with an entry request_id takes a hold; dec.Hold is then its token.
+// It errs only with ErrBadCall or with ctx's error.
 func (e *Engine) Decide(ctx context.Context, call *policy.Call, dec *Decision) error {
 	dec.reset(len(call.Descriptors))
 	if e.opt.Disabled {
@@ -72,20 +101,21 @@ func (e *Engine) Decide(ctx context.Context, call *policy.Call, dec *Decision) e
 		e.counters.count(dec)
 		return nil
 	}
-	sc, ok := e.scratch.Get().(*scratch)
-	if !ok {
-		sc = new(scratch)
-	}
-	defer e.scratch.Put(sc)
+	sc := e.take()
+	defer e.give(sc)
 	began := time.Now()
 	deadline := began.Add(e.opt.Timeout)
-	sc.hold.ID = call.RequestID()
+	sc.call = *call
+	holds := e.holdByRule(sc)
 	refundErr, err := e.refund(ctx, call, sc, deadline)
 	if err != nil {
 		return err
 	}
-	if err := e.admit(ctx, call, sc, began, deadline, dec); err != nil {
+	if err := e.admit(ctx, sc, began, deadline, dec); err != nil {
 		return err
+	}
+	if holds != nil {
+		dec.Hold = e.tokenByRule(sc, holds, dec)
 	}
 	e.addRefunds(sc, refundErr, dec)
 	e.counters.count(dec)
@@ -97,50 +127,83 @@ func (e *Engine) resolve(call *policy.Call, sc *scratch) (*policy.Snapshot, erro
 	snapshot := e.opt.Policy()
 	known := func(s store.Subject) (int64, *policy.Override) { return e.overrides.known(snapshot, s) }
 	if err := snapshot.Resolve(call, known, &sc.resolution); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBadCall, err)
+		return nil, badCall(err)
 	}
 	return snapshot, nil
 }
 
+func badCall(err error) error { return fmt.Errorf("%w: %w", ErrBadCall, err) }
+
 // errRestarts says that a subject's override changed with every try.
 var errRestarts = fmt.Errorf("%w: the subject's override changed %d times meanwhile", store.ErrUnavailable, maxRestarts)
 
+// heard is where the answer to a call is from.
+type heard uint8
+
+const (
+	fromNobody heard = iota // the call makes no checks
+	fromMemory              // a remembered denial, which sc.denied and sc.results tell
+	fromStore               // sc.answer, reduced to sc.results
+)
+
 // admit decides the checks that take or only look.
-func (e *Engine) admit(
-	ctx context.Context, call *policy.Call, sc *scratch, began, deadline time.Time, dec *Decision,
-) error {
+func (e *Engine) admit(ctx context.Context, sc *scratch, began, deadline time.Time, dec *Decision) error {
+	from, err := e.consult(ctx, sc, began, deadline)
+	switch {
+	case errors.Is(err, ErrBadCall), errors.Is(err, store.ErrMismatch), errors.Is(err, store.ErrNoHold):
+		return err
+	case err != nil:
+		return e.failed(ctx, sc, err, dec)
+	case from == fromMemory:
+		sc.denyLocally(dec)
+	case from == fromStore:
+		sc.decided(dec)
+	}
+	return nil
+}
+
+// consult puts sc.call to the store, anew while an override changes. Every admission, look and extension comes this way. It errs
+// with ErrBadCall, and with what the store errs with.
+func (e *Engine) consult(ctx context.Context, sc *scratch, began, deadline time.Time) (heard, error) {
 	for range maxRestarts {
-		snapshot, err := e.resolve(call, sc)
+		snapshot, err := e.resolve(&sc.call, sc)
 		if err != nil {
-			return err
+			return fromNobody, err
+		}
+		if sc.raise != nil {
+			sc.resolution.Admit = e.raised(snapshot, sc)
 		}
 		checks := sc.resolution.Admit
-		if len(checks) == 0 || e.denyLocally(sc, began, dec) {
-			return nil
+		if len(checks) == 0 {
+			return fromNobody, nil
+		}
+		if !sc.fresh && e.denials.cover(sc, began) {
+			return fromMemory, nil
 		}
 		mark := e.denials.mark(checks)
 		sc.ask(checks, deadline)
-		if sc.hold.ID != "" {
+		sc.request.Look = sc.look
+		if sc.call.Hold != nil && !sc.look {
 			sc.request.Hold = &sc.hold
 		}
 		if err := e.opt.Store.Admit(ctx, &sc.request, &sc.answer); err != nil {
-			return e.failed(ctx, sc, err, dec)
+			return fromNobody, fmt.Errorf("asking the store: %w", err)
 		}
 		if e.stale(snapshot, sc.answer.Stale, checks) {
 			continue
 		}
-		e.decided(sc, &sc.answer, dec)
-		if dec.Denied {
+		sc.judge(checks, &sc.answer)
+		if !sc.answer.Admitted && !sc.look && sc.raise == nil {
 			e.denials.remember(sc, mark, began, time.Now())
 		}
-		return nil
+		return fromStore, nil
 	}
-	return e.failed(ctx, sc, errRestarts, dec)
+	return fromNobody, errRestarts
 }
 
 // ask prepares the store's request for checks.
 func (sc *scratch) ask(checks []policy.Check, deadline time.Time) {
-	sc.request.Deadline, sc.request.Hold = deadline, nil
+	sc.request.Deadline, sc.request.Hold, sc.request.Look = deadline, nil, false
 	sc.request.Checks = sc.request.Checks[:0]
 	for i := range checks {
 		sc.request.Checks = append(sc.request.Checks, checks[i].Check)

@@ -532,16 +532,22 @@ func TestARequestIDAsksForAHold(t *testing.T) {
 	run(t, nil, func(t *testing.T, b *bench) {
 		d := user("a", 1)
 		d.Entries = append(d.Entries, policy.Entry{Key: "request_id", Value: "r-1"})
+		ids := map[string]bool{}
 		for range 3 { // a client may choose it: it does not make the call a repeat
-			if b.decide(d).Denied {
-				t.Fatal("denied within its limit")
+			dec := b.decide(d)
+			if dec.Denied || dec.Hold == "" {
+				t.Fatalf("got %+v within its limit, want it admitted, with a hold", dec)
 			}
+			ids[*b.store.hold.Load()] = true
 		}
-		if !b.decide(d).Denied {
-			t.Fatal("the same id gained a request")
+		if dec := b.decide(d); !dec.Denied || dec.Hold != "" {
+			t.Fatalf("got %+v: the same id gained a request", dec)
 		}
-		if id := b.store.hold.Load(); id == nil || *id != "r-1" {
-			t.Fatalf("the store was asked for the hold %v, want r-1", id)
+		if len(ids) != 3 {
+			t.Fatalf("%d holds of 3 calls", len(ids))
+		}
+		if dec := b.decide(user("b", 1)); dec.Hold != "" {
+			t.Fatalf("got the hold %q of a call that asked for none", dec.Hold)
 		}
 	})
 }

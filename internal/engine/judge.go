@@ -19,6 +19,7 @@ type result struct {
 func (dec *Decision) reset(descriptors int) {
 	dec.Mode, dec.Denied = Unmatched, false
 	dec.Deciding = Status{}
+	dec.Hold = ""
 	dec.Shadowed = dec.Shadowed[:0]
 	dec.Statuses = dec.Statuses[:0]
 	for range descriptors {
@@ -89,9 +90,8 @@ func (r result) before(than result, limits []store.Limit) bool {
 }
 
 // decided turns the store's answer into the decision.
-func (e *Engine) decided(sc *scratch, ans *store.Answer, dec *Decision) {
-	checks := sc.resolution.Admit
-	sc.judge(checks, ans)
+func (sc *scratch) decided(dec *Decision) {
+	checks, ans := sc.resolution.Admit, &sc.answer
 	dec.Mode, dec.Denied = Stored, !ans.Admitted
 	for i, named := range sc.resolution.Of {
 		if named.Admit == 0 {

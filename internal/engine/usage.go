@@ -16,7 +16,8 @@ const usageTimeout = time.Second
 // LimitUsage is one limit of a subject as it stands.
 type LimitUsage struct {
 	Limit  policy.Limit
-	Used   int64
+	Used   int64     // held included
+	Held   int64     // of tokens and USD: what open reservations hold, over all windows
 	Resets time.Time // when the oldest live hit leaves; the zero time if none is live
 }
 
@@ -31,79 +32,98 @@ type TierUsage struct {
 // be asked.
 func (e *Engine) Usage(ctx context.Context, userID string) (user, global TierUsage, err error) {
 	snapshot := e.opt.Policy()
-	for range maxRestarts {
-		users, globals := TierUsage{Tier: snapshot.UserTier(), ID: userID}, TierUsage{Tier: policy.GlobalTier}
-		again, err := e.read(ctx, snapshot, &users, &globals)
-		if err != nil {
-			return TierUsage{}, TierUsage{}, fmt.Errorf("reading usage: %w", err)
-		}
-		if !again {
-			return users, globals, nil
+	subjects := []store.Subject{{Kind: snapshot.UserTier(), ID: userID}, {Kind: policy.GlobalTier}}
+	sc := e.take()
+	defer e.give(sc)
+	plans, err := e.read(ctx, snapshot, sc, subjects)
+	if err != nil {
+		return TierUsage{}, TierUsage{}, fmt.Errorf("reading usage: %w", err)
+	}
+	user = TierUsage{Tier: snapshot.UserTier(), ID: userID, Plan: plans[0]}
+	global = TierUsage{Tier: policy.GlobalTier, Plan: plans[1]}
+	for _, state := range sc.states() {
+		if state.Tier == policy.GlobalTier {
+			global.add(&state)
+		} else {
+			user.add(&state)
 		}
 	}
-	return TierUsage{}, TierUsage{}, fmt.Errorf("reading usage: %w: the override changed meanwhile", store.ErrUnavailable)
+	return user, global, nil
 }
 
-// part is where the states of one check of a reading belong.
-type part struct {
-	limits []policy.Limit
-	to     *[]LimitUsage
+// add puts a limit in its place.
+func (t *TierUsage) add(state *LimitState) {
+	usage := LimitUsage{Limit: state.Limit, Used: state.Used, Held: state.Held, Resets: state.Resets}
+	switch state.Limit.Unit {
+	case store.Requests:
+		t.Requests = append(t.Requests, usage)
+	case store.Tokens:
+		t.Tokens = append(t.Tokens, usage)
+	case store.USD:
+		t.USD = append(t.USD, usage)
+	case store.Concurrent:
+		t.Concurrent = &usage
+	}
 }
 
-// read fills the tiers by one question of amount 0. It asks for another try when an override was not the one known.
-func (e *Engine) read(ctx context.Context, snapshot *policy.Snapshot, tiers ...*TierUsage) (again bool, err error) {
+// CostUsage reads how all limits of a user stand, those of the global tier for an empty id, in one trip to the store. It changes
+// nothing. It errs with a CostError or with ctx's error.
+func (e *Engine) CostUsage(ctx context.Context, userID string) ([]LimitState, error) {
+	if err := checkText("user_id", userID, MaxID); err != nil {
+		return nil, err
+	}
+	snapshot := e.opt.Policy()
+	subject := store.Subject{Kind: policy.GlobalTier}
+	if userID != "" {
+		subject = store.Subject{Kind: snapshot.UserTier(), ID: userID}
+	}
+	sc := e.take()
+	defer e.give(sc)
+	if _, err := e.read(ctx, snapshot, sc, []store.Subject{subject}); err != nil {
+		return nil, e.translate(ctx.Err(), err, nil)
+	}
+	return sc.states(), nil
+}
+
+// read asks how all limits of the subjects stand, by one question of amount 0, anew while an override changes. It returns the name
+// of each one's plan.
+func (e *Engine) read(ctx context.Context, snapshot *policy.Snapshot, sc *scratch, subjects []store.Subject) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, usageTimeout)
 	defer cancel()
-	var (
-		checks []policy.Check
-		parts  []part
-	)
-	for _, t := range tiers {
-		subject := store.Subject{Kind: t.Tier, ID: t.ID}
-		version, override := e.overrides.known(snapshot, subject)
-		limits := snapshot.SubjectLimits(subject, "", override)
-		t.Plan = limits.Plan
-		if limits.Concurrent != nil {
-			t.Concurrent = &LimitUsage{Limit: *limits.Concurrent}
+	for range maxRestarts {
+		plans := make([]string, 0, len(subjects))
+		checks := sc.resolution.Admit[:0]
+		for _, subject := range subjects {
+			version, override := e.overrides.known(snapshot, subject)
+			limits := snapshot.SubjectLimits(subject, "", override)
+			plans = append(plans, limits.Plan)
+			checks = appendLimits(checks, subject, version, limits)
 		}
-		add := func(unit store.Unit, named []policy.Limit, asked []store.Limit, to *[]LimitUsage) {
-			if len(asked) == 0 {
-				return
-			}
-			checks = append(checks, policy.Check{
-				Check: store.Check{Subject: subject, Unit: unit, Limits: asked, Override: version}, Tier: t.Tier,
-			})
-			parts = append(parts, part{limits: named, to: to})
+		sc.resolution.Admit, sc.answer.States, sc.answer.Held = checks, sc.answer.States[:0], sc.answer.Held[:0]
+		if len(checks) == 0 {
+			return plans, nil
 		}
-		add(store.Requests, limits.Requests, limits.StoreRequests, &t.Requests)
-		add(store.Tokens, limits.Tokens, limits.StoreTokens, &t.Tokens)
-		add(store.USD, limits.USD, limits.StoreUSD, &t.USD)
-	}
-	if len(checks) == 0 {
-		return false, nil
-	}
-	sc := scratch{}
-	sc.ask(checks, time.Now().Add(usageTimeout))
-	if err := e.opt.Store.Admit(ctx, &sc.request, &sc.answer); err != nil {
-		return false, fmt.Errorf("asking the store: %w", err)
-	}
-	if e.stale(snapshot, sc.answer.Stale, checks) {
-		return true, nil
-	}
-	now := time.UnixMicro(sc.answer.Now)
-	next := 0
-	for _, p := range parts {
-		for i := range p.limits {
-			state := sc.answer.States[next]
-			u := LimitUsage{Limit: p.limits[i], Used: state.Used}
-			if state.Reset > 0 {
-				u.Resets = now.Add(state.Reset)
-			}
-			*p.to = append(*p.to, u)
-			next++
+		sc.ask(checks, time.Now().Add(usageTimeout))
+		sc.request.Look = true
+		if err := e.opt.Store.Admit(ctx, &sc.request, &sc.answer); err != nil {
+			return nil, fmt.Errorf("asking the store: %w", err)
+		}
+		if !e.stale(snapshot, sc.answer.Stale, checks) {
+			sc.judge(checks, &sc.answer)
+			return plans, nil
 		}
 	}
-	return false, nil
+	return nil, errRestarts
+}
+
+// appendLimits appends the checks that tell how all limits of a subject stand.
+func appendLimits(checks []policy.Check, subject store.Subject, version int64, limits *policy.Limits) []policy.Check {
+	for _, unit := range []store.Unit{store.Requests, store.Tokens, store.USD, store.Concurrent} {
+		if check, ok := limits.LookAt(subject, unit, version); ok {
+			checks = append(checks, check)
+		}
+	}
+	return checks
 }
 
 // SetOverride gives a subject a plan or limits of its own; see policy.Snapshot.ParseOverride for the value. An empty value

@@ -127,6 +127,21 @@ func (l *Log) BadOverride(err error) {
 	}
 }
 
+// LostEnd says that the end of a stream was given up because the store could not be asked, at most once a second. Its hold ends
+// by its lease.
+func (l *Log) LostEnd(err error) {
+	if suppressed, ok := l.admit("end"); ok {
+		l.Error("a settlement is lost: its hold ends by its lease", zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
+	}
+}
+
+// BadEnd says that the end of a stream could not be matched to its hold, at most once a second.
+func (l *Log) BadEnd(err error) {
+	if suppressed, ok := l.admit("badend"); ok {
+		l.Warn("the end of a stream is not its hold's", zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
+	}
+}
+
 // admit tells whether a line of this kind is due, and how many were left out since the last one.
 func (l *Log) admit(kind string) (suppressed int64, ok bool) {
 	now := l.now()

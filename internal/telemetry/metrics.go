@@ -16,6 +16,8 @@ const (
 	LabelKind    = "kind"    // a Kind constant
 	LabelResult  = "result"  // a Result constant
 	LabelHash    = "hash"    // the hash of the policy in force
+	LabelFlow    = "flow"    // a Flow constant
+	LabelEnd     = "end"     // an End constant
 )
 
 // The values of LabelVerdict.
@@ -35,6 +37,7 @@ const (
 const (
 	EdgeRLS  = "rls"
 	EdgeHTTP = "http"
+	EdgeCost = "cost" // over gRPC and HTTP
 )
 
 // The values of LabelKind: why the store gave no answer.
@@ -50,6 +53,22 @@ const (
 const (
 	ResultLoaded   = "loaded"
 	ResultRejected = "rejected"
+)
+
+// The values of LabelFlow: what became of money.
+const (
+	FlowHeld     = "held"     // taken by a reservation, extensions left out
+	FlowSettled  = "settled"  // spent, as reported
+	FlowReleased = "released" // held and given back
+	FlowOver     = "over"     // spent above what was held
+)
+
+// The values of LabelEnd: how a reservation ended.
+const (
+	EndSettled  = "settled"
+	EndLate     = "late"   // settled after its lease was over
+	EndBooked   = "booked" // reported without a hold that is known
+	EndReleased = "released"
 )
 
 // Metrics are all metrics of one daemon. The vectors are exported so that a hot path resolves its series once and then
@@ -74,6 +93,19 @@ type Metrics struct {
 	BatchSize prometheus.Histogram
 	// LocalDenials is how many denials are remembered and answered without the store.
 	LocalDenials prometheus.Gauge
+
+	// Money counts USD by LabelFlow. It is for graphs: a sum of floats is not exact, the store's is.
+	Money *prometheus.CounterVec
+	// Reservations counts reservations that were ended here, by LabelEnd, each once.
+	Reservations *prometheus.CounterVec
+	// DuplicateEnds counts settlements and releases that an earlier call had done.
+	DuplicateEnds prometheus.Counter
+	// LostEnds counts ends of streams that were given up because the store could not be asked: their holds end by their leases.
+	LostEnds prometheus.Counter
+	// PriceMisses counts calls of models without a price.
+	PriceMisses prometheus.Counter
+	// Waiters is how many reservations wait for a slot.
+	Waiters prometheus.Gauge
 
 	// Subjects is how many subjects the embedded store holds.
 	Subjects prometheus.Gauge
@@ -104,10 +136,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{}
 	m.makeDecisions()
 	m.makeStore()
+	m.makeCost()
 	m.makePolicy()
 	reg.MustRegister(
 		m.Decisions, m.Latency, m.BadCalls, m.Panics,
 		m.StoreErrors, m.FailOpens, m.StoreUp, m.BatchSize, m.LocalDenials,
+		m.Money, m.Reservations, m.DuplicateEnds, m.LostEnds, m.PriceMisses, m.Waiters,
 		m.Subjects, m.Evicted, m.EvictedEarly,
 		m.PolicyReloads, m.PolicyReloadSuccess, m.PolicyReloadTime, m.PolicyInfo,
 		m.Enabled, m.BuildInfo,
@@ -182,6 +216,23 @@ func (m *Metrics) makeStore() {
 		"Idle subjects that the embedded store dropped.")
 	m.EvictedEarly = counter("ratelimitd_memory_evicted_early_total",
 		"Subjects with live hits that the embedded store dropped for want of memory.")
+}
+
+func (m *Metrics) makeCost() {
+	m.Money = counterVec("ratelimitd_cost_usd_total", "USD by what became of them.", LabelFlow)
+	m.Reservations = counterVec("ratelimitd_reservations_ended_total", "Reservations by how they ended.", LabelEnd)
+	m.DuplicateEnds = counter("ratelimitd_duplicate_settlements_total",
+		"Settlements and releases that an earlier call had done.")
+	m.LostEnds = counter("ratelimitd_lost_settlements_total",
+		"Ends of streams that were given up because the store could not be asked.")
+	m.PriceMisses = counter("ratelimitd_price_misses_total", "Calls of models without a price.")
+	m.Waiters = gauge("ratelimitd_reservations_waiting", "Reservations that wait for a slot.")
+	for _, flow := range []string{FlowHeld, FlowSettled, FlowReleased, FlowOver} {
+		m.Money.WithLabelValues(flow) // shown as 0 before the first of its kind
+	}
+	for _, end := range []string{EndSettled, EndLate, EndBooked, EndReleased} {
+		m.Reservations.WithLabelValues(end)
+	}
 }
 
 func (m *Metrics) makePolicy() {

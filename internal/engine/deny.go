@@ -1,0 +1,169 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ratelimitd/ratelimitd/internal/budget"
+	"github.com/ratelimitd/ratelimitd/internal/policy"
+	"github.com/ratelimitd/ratelimitd/internal/store"
+)
+
+// slotRetry is when to ask for a slot again: one may be free at any time.
+const slotRetry = time.Second
+
+// denial tells which limit denies the call: the enforced one with the longest wait. It is nil if none does. now is the moment
+// that waits count from.
+func (sc *scratch) denial(now time.Time) *Denial {
+	worst := -1
+	for i, r := range sc.results {
+		if r.denied && (worst < 0 || r.state.Wait > sc.results[worst].state.Wait) {
+			worst = i
+		}
+	}
+	if worst < 0 {
+		return nil
+	}
+	check, r := &sc.resolution.Admit[worst], sc.results[worst]
+	d := &Denial{
+		Tier: check.Tier, ID: check.Subject.ID, Limit: check.Named[r.limit],
+		Used: r.state.Used, Asked: max(check.Amount, 1), Wait: r.state.Wait, RetryIn: r.state.Wait,
+	}
+	d.Reason = reasonOf(d)
+	switch {
+	case d.Wait == store.Never:
+		d.RetryIn = 0
+	case d.Limit.Unit == store.Concurrent:
+		d.RetryIn = slotRetry
+		d.Available = now.Add(d.Wait)
+	default:
+		d.Available = now.Add(d.Wait)
+	}
+	return d
+}
+
+// answered is the moment that the waits of the call's answer count from.
+func (sc *scratch) answered(from heard) time.Time {
+	if from == fromStore {
+		return time.UnixMicro(sc.answer.Now)
+	}
+	return time.Now()
+}
+
+func reasonOf(d *Denial) Reason {
+	switch d.Limit.Unit {
+	case store.Concurrent:
+		return ConcurrencyLimit
+	case store.Tokens:
+		return TokenLimit
+	case store.USD:
+		switch {
+		case d.Wait == store.Never:
+			return RequestTooExpensive
+		case d.Tier == policy.GlobalTier:
+			return GlobalBudgetExhausted
+		default:
+			return UserBudgetExhausted
+		}
+	case store.Requests:
+		return RateLimited
+	default:
+		return RateLimited
+	}
+}
+
+// failure is a denial as an error.
+func (d *Denial) failure() *CostError {
+	return &CostError{Reason: d.Reason, Text: d.text(), Denial: d}
+}
+
+// text says which limit denies, and when to come back.
+func (d *Denial) text() string {
+	limit := "the limit of " + d.Limit.Describe() + " of tier " + d.Tier
+	back := d.Available.UTC().Add(time.Second - 1).Truncate(time.Second).Format(time.RFC3339)
+	switch d.Reason {
+	case RequestTooExpensive:
+		return "the call may cost " + budget.FormatMoney(d.Asked) + " USD, more than " + limit +
+			" in all, so that it can never pass; ask for fewer tokens"
+	case ConcurrencyLimit:
+		if d.Wait == store.Never {
+			return limit + " admits no call"
+		}
+		return "all slots of " + limit + " are in use; try again in a second, or reserve with a wait_timeout"
+	case UserBudgetExhausted, GlobalBudgetExhausted:
+		return limit + " does not have the " + budget.FormatMoney(d.Asked) + " USD that the call may cost; it is back at " + back +
+			", and unless reserved money is given back, retrying before that is useless"
+	case TokenLimit:
+		if d.Wait == store.Never {
+			return "the call may use " + strconv.FormatInt(d.Asked, 10) + " tokens, more than " + limit +
+				" in all, so that it can never pass; ask for fewer"
+		}
+		return limit + " has no room for " + strconv.FormatInt(d.Asked, 10) + " tokens until " + back
+	default:
+		if d.Wait == store.Never {
+			return limit + " admits no call of this size"
+		}
+		return limit + " is used up until " + back
+	}
+}
+
+// quoted is a caller's text within a sentence, cut: it may be of any length.
+func quoted(text string) string {
+	const shown = 64
+	if len(text) > shown {
+		text = text[:shown] + "..."
+	}
+	return strconv.Quote(text)
+}
+
+func wrongField(field, text string) *CostError {
+	return &CostError{Reason: InvalidArgument, Field: field, Text: field + " " + text}
+}
+
+// errNotFound is the answer to a reservation id that nothing is known of.
+func errNotFound(err error) *CostError {
+	return &CostError{
+		Reason: ReservationNotFound, Err: err,
+		Text: "no such reservation: send the reservation_id of an answer, within a day of the reservation's end",
+	}
+}
+
+// errStore is the answer to what the store did not do.
+func errStore(err error) *CostError {
+	return &CostError{
+		Reason: StoreUnavailable, Err: err,
+		Text: "the store of usage cannot be asked right now; repeat the call with the same ids, which is safe",
+	}
+}
+
+// errUnpriced is the answer to a call of a model without a price, where the policy refuses it.
+func errUnpriced(model string) *CostError {
+	return &CostError{
+		Reason: PriceUnknown,
+		Text:   "model " + quoted(model) + " has no price; add one to the policy's prices, or say there what on_unknown_price is",
+	}
+}
+
+// translate turns an error of the store, or of the call, into one of the cost API; the context's stay what they are. mismatch is
+// what an id that is known with other contents comes to.
+func (e *Engine) translate(ctxErr, err error, mismatch *CostError) error {
+	var cost *CostError
+	switch {
+	case errors.As(err, &cost):
+		return err
+	case errors.Is(err, store.ErrMismatch):
+		mismatch.Err = err
+		return mismatch
+	case errors.Is(err, store.ErrNoHold):
+		return errNotFound(err)
+	case errors.Is(err, ErrBadCall):
+		return &CostError{Reason: InvalidArgument, Field: "subjects", Text: err.Error(), Err: err}
+	case ctxErr != nil:
+		return fmt.Errorf("the call has ended: %w", ctxErr)
+	default:
+		e.trouble(err)
+		return errStore(err)
+	}
+}

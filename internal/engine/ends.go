@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ratelimitd/ratelimitd/internal/store"
+)
+
+// Bounds of the ends of streams that the store did not take at once.
+const (
+	maxEnds      = 1024            // that are tried again at once; more are lost
+	endsTriedFor = 5 * time.Second // each
+	firstRetry   = 50 * time.Millisecond
+)
+
+// ends are the ends of streams that are tried again: their caller does not ask twice. What is lost here is counted, and its hold
+// ends by its lease.
+type ends struct {
+	pending atomic.Int64
+	mu      sync.Mutex // guards closed, and that none is added after it
+	closed  bool
+	stop    chan struct{}
+	running sync.WaitGroup
+}
+
+// later tries again in the background. cause is why the first try failed.
+func (x *ends) later(e *Engine, st *store.Settlement, cause error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed || x.pending.Load() >= maxEnds {
+		e.lost(cause)
+		return
+	}
+	x.pending.Add(1)
+	x.running.Go(func() {
+		defer x.pending.Add(-1)
+		x.again(e, st, cause)
+	})
+}
+
+// again tries until the store takes it, with pauses that double. When the engine is closed it tries once more.
+func (x *ends) again(e *Engine, st *store.Settlement, cause error) {
+	until := time.Now().Add(endsTriedFor)
+	timer := time.NewTimer(firstRetry)
+	defer timer.Stop()
+	for pause := firstRetry; ; {
+		last := false
+		select {
+		case <-timer.C:
+		case <-x.stop:
+			last = true
+		}
+		if cause = e.tryEnd(context.Background(), st); cause == nil {
+			return
+		}
+		pause *= 2
+		if left := time.Until(until); last || left <= 0 {
+			e.lost(cause)
+			return
+		} else {
+			timer.Reset(min(pause, left))
+		}
+	}
+}
+
+func (e *Engine) lost(cause error) {
+	e.opt.Metrics.LostEnds.Inc()
+	e.opt.Log.LostEnd(cause)
+}
+
+// Close ends what the engine does in the background: each settlement that the store has not taken is tried once more. It is called
+// before the store is closed; the engine may be asked after it, but nothing is tried again then. It errs when ctx ends first.
+func (e *Engine) Close(ctx context.Context) error {
+	e.ends.mu.Lock()
+	if !e.ends.closed {
+		e.ends.closed = true
+		close(e.ends.stop)
+	}
+	e.ends.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		e.ends.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/ratelimitd/ratelimitd/internal/budget"
+	"github.com/ratelimitd/ratelimitd/internal/policy"
+	"github.com/ratelimitd/ratelimitd/internal/store"
+)
+
+// rate is what a model costs at a moment.
+type rate struct {
+	price *budget.Price // nil if there is none, by its name or by default
+	own   bool          // it is the model's own
+}
+
+// rateOf finds the price of a model at a moment, microseconds since the Unix epoch; if it has none, the default one where the
+// policy wants that.
+func (e *Engine) rateOf(snapshot *policy.Snapshot, model string, at int64) rate {
+	seconds := at / time.Second.Microseconds()
+	if price, _, ok := snapshot.Prices().Find(model, seconds); ok {
+		return rate{price: price, own: true}
+	}
+	e.opt.Metrics.PriceMisses.Inc()
+	if snapshot.Cost().OnUnknownPrice == policy.DefaultPriced {
+		if price, ok := snapshot.Prices().Default(seconds); ok {
+			return rate{price: price}
+		}
+	}
+	return rate{}
+}
+
+// allowed tells whether a call of a model may begin at this rate.
+func (r rate) allowed(snapshot *policy.Snapshot) bool {
+	return r.price != nil || snapshot.Cost().OnUnknownPrice == policy.AllowUnpriced
+}
+
+// warning tells what a caller should know of the rate; nil if it is the model's own.
+func (r rate) warning(model string) []Warning {
+	switch {
+	case r.own:
+		return nil
+	case r.price != nil:
+		return []Warning{{Code: WarnPriceUnknown, Text: "model " + quoted(model) + " has no price; the default price is taken"}}
+	default:
+		return []Warning{{Code: WarnPriceUnknown, Text: "model " + quoted(model) + " has no price; its tokens are priced at nothing"}}
+	}
+}
+
+// demand is what a model call may come to.
+type demand struct {
+	ask  Ask
+	rate rate
+}
+
+// input is the tokens of the input, cached ones included.
+func (d *demand) input() int64 { return d.ask.InputTokens + d.ask.CachedInputTokens }
+
+// tokens is what the call holds of token limits with so many tokens of output.
+func (d *demand) tokens(output int64) int64 {
+	return min(d.input()+output, store.MaxAmount)
+}
+
+// usd is what the call holds of money with so many tokens of output, nano-USD: the most that they can cost. It never falls as the
+// output grows, and is store.MaxAmount for whatever costs more than that.
+func (d *demand) usd(output int64) int64 {
+	most := d.ask.MaxCost
+	if most > 0 && (d.rate.price == nil || output >= d.ask.MaxOutputTokens) {
+		return most
+	}
+	if d.rate.price == nil {
+		return 0
+	}
+	usd := dearest(d.rate.price, d.input(), output)
+	if most > 0 {
+		return min(usd, most)
+	}
+	return usd
+}
+
+// dearest is the most that tokens can cost: the input all read, cached or written to the cache, whichever is dearest, and the
+// output with or without reasoning, likewise. A cost is a sum over the kinds, so that the dearest pair is the dearest mixture.
+func dearest(price *budget.Price, input, output int64) int64 {
+	worst := int64(0)
+	for _, usage := range [...]budget.Usage{
+		{Input: input, Output: output}, {CacheRead: input, Output: output}, {CacheWrite: input, Output: output},
+		{Input: input, Reasoning: output}, {CacheRead: input, Reasoning: output}, {CacheWrite: input, Reasoning: output},
+	} {
+		worst = max(worst, costOf(price, usage).Total)
+	}
+	return worst
+}
+
+// costOf prices a usage. One that costs more than can be counted costs store.MaxAmount.
+func costOf(price *budget.Price, usage budget.Usage) budget.Breakdown {
+	cost, err := price.Cost(usage)
+	if err != nil {
+		return budget.Breakdown{Total: store.MaxAmount}
+	}
+	return cost
+}
+
+// expected is what the call is likely to cost: the cached input at the price of reading the cache. Without a price it is what the caller
+// holds.
+func (d *demand) expected(output int64) int64 {
+	if d.rate.price == nil {
+		return d.ask.MaxCost
+	}
+	return costOf(d.rate.price, budget.Usage{
+		Input: d.ask.InputTokens, CacheRead: d.ask.CachedInputTokens, Output: output,
+	}).Total
+}
+
+// fit is the largest output, at most so much, with which the call fits all enforced limits of tokens and money as the store has
+// just told them; -1 if not even the input fits.
+func (d *demand) fit(sc *scratch, most int64) int64 {
+	for i := range sc.resolution.Admit {
+		check := &sc.resolution.Admit[i]
+		for j := range check.Named {
+			limit := &check.Named[j]
+			if limit.Shadow {
+				continue
+			}
+			room := limit.Max - sc.answer.States[sc.firsts[i]+j].Used
+			switch limit.Unit {
+			case store.Tokens:
+				most = min(most, room-d.input())
+			case store.USD:
+				most = d.affordable(room, most)
+			case store.Requests, store.Concurrent:
+			}
+			if most < 0 {
+				return -1
+			}
+		}
+	}
+	return most
+}
+
+// affordable is the largest output, at most so much, that can be had for an amount; -1 if not even the input can.
+func (d *demand) affordable(nano, most int64) int64 {
+	low, high := int64(-1), most+1 // the one can be had, if it is an output, and the other cannot, if it is at most so much
+	for high-low > 1 {
+		if middle := low + (high-low)/2; d.usd(middle) <= nano {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return low
+}

@@ -1,0 +1,283 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/ratelimitd/ratelimitd/internal/policy"
+	"github.com/ratelimitd/ratelimitd/internal/store"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
+)
+
+// partialRounds bounds how often a smaller output is asked for: others may take what was free in between.
+const partialRounds = 4
+
+// reserving is one reservation on its way.
+type reserving struct {
+	*scratch
+
+	engine *Engine
+	asked  *Reservation
+	demand demand
+	output int64 // tokens of output to be granted
+	ttl    time.Duration
+	rounds int // of smaller outputs
+	dec    Decision
+}
+
+// Reserve holds a request, tokens, a slot and money for a model call, in one atomic decision. It errs with a CostError or with
+// ctx's error; then nothing is held. While the store is away the tiers' on_store_failure decides: the grant may then be of
+// nothing, with a warning, and its settlement is booked. So it is, without being booked, while rate limiting is switched off.
+func (e *Engine) Reserve(ctx context.Context, r *Reservation) (*Grant, error) {
+	ttl, err := r.check()
+	if err != nil {
+		return nil, err
+	}
+	rv := &reserving{scratch: e.take(), engine: e, asked: r, output: r.Ask.MaxOutputTokens, ttl: ttl}
+	defer e.give(rv.scratch)
+	if err := rv.prepare(); err != nil {
+		return nil, err
+	}
+	if e.opt.Disabled {
+		return rv.unheld(Warning{Code: WarnDisabled, Text: "nothing is held: rate limiting is switched off"}), nil
+	}
+	return rv.run(ctx)
+}
+
+// check errs with a CostError for what is out of bounds, and returns the lease.
+func (r *Reservation) check() (time.Duration, error) {
+	if err := r.Spender.check(); err != nil {
+		return 0, err
+	}
+	if err := r.Ask.check(); err != nil {
+		return 0, err
+	}
+	if err := checkText("idempotency_key", r.Key, MaxKey); err != nil {
+		return 0, err
+	}
+	if r.Wait < 0 || r.Wait > MaxWait {
+		return 0, wrongField("wait_timeout", fmt.Sprintf("is %s; it must be between 0s and %s", r.Wait, MaxWait))
+	}
+	return lease(r.TTL)
+}
+
+// fingerprint stands for all that is asked but the wait: who repeats a call may have less patience left.
+func (r *Reservation) fingerprint(ttl time.Duration) uint64 {
+	d := newDigest("reservation")
+	r.Spender.addTo(d)
+	for _, n := range []int64{
+		r.Ask.InputTokens, r.Ask.CachedInputTokens, r.Ask.MaxOutputTokens, r.Ask.MaxCost, int64(ttl),
+	} {
+		d.number(n)
+	}
+	d.flag(r.NoSlot)
+	d.flag(r.Partial)
+	return d.fingerprint()
+}
+
+// keyedID is the id of what a user asks for under an idempotency key: the same for every daemon.
+func keyedID(purpose string, user store.Subject, key string) [tokenIDBytes]byte {
+	d := newDigest(purpose)
+	d.text(user.Kind)
+	d.text(user.ID)
+	d.text(key)
+	return d.id()
+}
+
+func randomID() (id [tokenIDBytes]byte) {
+	_, _ = rand.Read(id[:]) // never fails
+	return id
+}
+
+// prepare makes the call and its hold.
+func (rv *reserving) prepare() error {
+	snapshot := rv.engine.opt.Policy()
+	r := rv.asked
+	rv.demand = demand{ask: r.Ask, rate: rv.engine.rateOf(snapshot, r.Spender.Model, time.Now().UnixMicro())}
+	if !rv.demand.rate.allowed(snapshot) && r.Ask.MaxCost == 0 && !rv.engine.opt.Disabled {
+		return errUnpriced(r.Spender.Model)
+	}
+	id := randomID()
+	if r.Key != "" {
+		id = keyedID("reserve", r.Spender.subject(snapshot), r.Key)
+	}
+	rv.call = r.Spender.call(snapshot)
+	rv.call.Hold = &rv.wants
+	rv.hold = store.Hold{
+		ID: string(id[:]), Fingerprint: r.fingerprint(rv.ttl), Lease: rv.ttl, Slot: !r.NoSlot, InLine: r.Wait > 0 && !r.NoSlot,
+		ReleaseOnExpiry: snapshot.Cost().ReleaseOnExpiry,
+	}
+	rv.fresh = r.Key != ""
+	return nil
+}
+
+// run asks until the call is admitted or denied for good.
+func (rv *reserving) run(ctx context.Context) (*Grant, error) {
+	line := line{engine: rv.engine, until: time.Now().Add(rv.asked.Wait)}
+	defer line.step()
+	for {
+		err := rv.try(ctx)
+		switch {
+		case err != nil:
+			line.leave(ctx, rv.scratch)
+			return nil, rv.engine.translate(ctx.Err(), err, &CostError{
+				Reason: IdempotencyMismatch, Text: "the idempotency_key was used before for another reservation; use a new one",
+			})
+		case rv.answer.Hold.Repeat && rv.dec.Mode == Stored:
+			return rv.held(), nil
+		case !rv.dec.Denied:
+			rv.engine.counters.count(&rv.dec)
+			return rv.admitted(), nil
+		case rv.dec.Mode == FailedShut:
+			rv.engine.counters.count(&rv.dec)
+			line.leave(ctx, rv.scratch)
+			return nil, errStore(nil)
+		case rv.dec.Mode == Stored && rv.answer.Hold.Queued && line.wait(ctx, rv.answer.Hold.Ahead):
+		case rv.dec.Mode == Stored && rv.shrink():
+		default:
+			return nil, rv.refuse(ctx, &line)
+		}
+	}
+}
+
+// try asks once, for what is to be granted now.
+func (rv *reserving) try(ctx context.Context) error {
+	rv.wants = policy.Hold{USD: rv.demand.usd(rv.output), Tokens: rv.demand.tokens(rv.output), Slot: rv.hold.Slot}
+	rv.hold.USD, rv.hold.Tokens = rv.wants.USD, rv.wants.Tokens
+	rv.answer.Hold = store.HoldState{}
+	rv.dec.reset(len(rv.call.Descriptors))
+	began := time.Now()
+	return rv.engine.admit(ctx, rv.scratch, began, began.Add(rv.engine.opt.Timeout), &rv.dec)
+}
+
+// shrink has a smaller output asked for, if one is wanted and would fit: what denies are tokens or money. It reports whether to
+// ask again.
+func (rv *reserving) shrink() bool {
+	if !rv.asked.Partial || rv.rounds == partialRounds {
+		return false
+	}
+	for i, r := range rv.results {
+		unit := rv.resolution.Admit[i].Unit
+		if r.denied && (unit == store.Requests || unit == store.Concurrent && !rv.hold.InLine) {
+			return false
+		}
+	}
+	output := rv.demand.fit(rv.scratch, rv.output-1)
+	if output < 1 {
+		return false
+	}
+	rv.rounds++
+	rv.output = output
+	return true
+}
+
+// refuse is the answer to a reservation that is denied for good.
+func (rv *reserving) refuse(ctx context.Context, line *line) error {
+	line.leave(ctx, rv.scratch)
+	rv.engine.counters.count(&rv.dec)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("waiting for a slot: %w", context.Cause(ctx))
+	}
+	from := fromStore
+	if rv.dec.Mode == Local {
+		from = fromMemory
+	}
+	return rv.denial(rv.answered(from)).failure()
+}
+
+// admitted is the answer to a reservation that was let through.
+func (rv *reserving) admitted() *Grant {
+	switch rv.dec.Mode {
+	case Stored, Local:
+	case Unmatched, Disabled:
+		return rv.unheld()
+	case FailedOpen, FailedShut:
+		return rv.unheld(Warning{
+			Code: WarnStoreUnavailable, Text: "nothing is held: the store of usage cannot be asked, and the policy lets calls through then",
+		})
+	}
+	rv.engine.opt.Metrics.Money.WithLabelValues(telemetry.FlowHeld).Add(dollars(rv.answer.Hold.USD))
+	return rv.held()
+}
+
+// held is the grant of what the store holds.
+func (rv *reserving) held() *Grant {
+	state := rv.answer.Hold
+	granted := max(0, state.Tokens-rv.demand.input())
+	grant := rv.grant(granted, time.UnixMicro(state.Expires))
+	grant.ReservationID = rv.token(state.At, false)
+	grant.HeldUSD, grant.Repeat, grant.Status = state.USD, state.Repeat, state.Status
+	grant.Limits = rv.states()
+	if granted < rv.asked.Ask.MaxOutputTokens {
+		grant.Warnings = append(grant.Warnings, Warning{
+			Code: WarnPartial, Text: fmt.Sprintf("%d of %d output tokens fit into the limits", granted, rv.asked.Ask.MaxOutputTokens),
+		})
+	}
+	return grant
+}
+
+// unheld is the grant of nothing.
+func (rv *reserving) unheld(why ...Warning) *Grant {
+	now := time.Now()
+	grant := rv.grant(rv.output, now.Add(rv.ttl))
+	grant.ReservationID = rv.token(now.UnixMicro(), true)
+	grant.Status = store.Active
+	grant.Warnings = append(grant.Warnings, why...)
+	return grant
+}
+
+func (rv *reserving) grant(output int64, expires time.Time) *Grant {
+	return &Grant{
+		GrantedOutputTokens: output, ExpiresAt: expires, Heartbeat: rv.ttl / heartbeats,
+		Warnings: append(rv.demand.rate.warning(rv.asked.Spender.Model), shadowWarnings(rv.dec.Shadowed)...),
+	}
+}
+
+// heartbeats is how many extensions a lease is to see: one may be lost, and one be late.
+const heartbeats = 3
+
+// token is the id of the reservation.
+func (rv *reserving) token(at int64, unheld bool) string {
+	t := token{
+		at: at, unheld: unheld, model: rv.asked.Spender.Model,
+		input: rv.asked.Ask.InputTokens, cached: rv.asked.Ask.CachedInputTokens,
+	}
+	copy(t.id[:], rv.hold.ID)
+	if unheld {
+		t.usd, t.tokens = rv.wants.USD, rv.wants.Tokens
+	}
+	if !rv.engine.opt.Disabled {
+		t.addParts(rv.engine.opt.Policy(), rv.scratch)
+	}
+	return t.encode()
+}
+
+// addParts gives a token the subjects of a call.
+func (t *token) addParts(snapshot *policy.Snapshot, sc *scratch) {
+	for _, part := range partsOf(sc.resolution.Admit) {
+		_, planKey := snapshot.Keys(part.Subject.Kind)
+		t.parts = append(t.parts, tokenPart{
+			subject: part.Subject, plan: entryOf(&sc.call, planKey), usd: part.USD, tokens: part.Tokens,
+		})
+	}
+}
+
+// entryOf returns the value of a call's first entry of a key; empty if there is none.
+func entryOf(call *policy.Call, key string) string {
+	if key == "" {
+		return ""
+	}
+	for i := range call.Descriptors {
+		for _, entry := range call.Descriptors[i].Entries {
+			if entry.Key == key {
+				return entry.Value
+			}
+		}
+	}
+	return ""
+}
+
+// dollars are nano-USD as a graph takes them.
+func dollars(nano int64) float64 { return float64(nano) / 1e9 }

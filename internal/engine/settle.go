@@ -1,0 +1,222 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"github.com/ratelimitd/ratelimitd/internal/budget"
+	"github.com/ratelimitd/ratelimitd/internal/policy"
+	"github.com/ratelimitd/ratelimitd/internal/store"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
+)
+
+// releasePrint is the fingerprint of every release: all are alike.
+const releasePrint = 1
+
+// Settle puts what a model call has really used in the place of what its reservation holds, in one trip to the store. A
+// reservation is settled once; the same settlement again has the first answer, another one is refused. It errs with a CostError
+// or with ctx's error; a settlement that was not acknowledged may be repeated. While rate limiting is switched off, and for what
+// was reserved then, the receipt says what the call costs and nothing is booked.
+func (e *Engine) Settle(ctx context.Context, s *Settlement) (*Receipt, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	tok, err := parseToken(s.ReservationID)
+	if err != nil {
+		return nil, errNotFound(err)
+	}
+	report := &spent{
+		model: cmp.Or(s.Model, tok.model), at: tok.at, usage: s.Usage, outcome: s.Outcome,
+		cacheHit: s.CacheHit, provider: s.ProviderCost,
+	}
+	receipt, err := e.settleToken(ctx, tok, report, s.fingerprint())
+	if err != nil {
+		return nil, e.translate(ctx.Err(), err, &CostError{
+			Reason: IdempotencyMismatch, Text: "the reservation was settled otherwise before, or released; it is settled once",
+		})
+	}
+	return receipt, nil
+}
+
+// check errs with a CostError for what is out of bounds.
+func (s *Settlement) check() error {
+	for _, text := range []struct {
+		field, value string
+		most         int
+	}{{"idempotency_key", s.Key, MaxKey}, {"model", s.Model, MaxModel}, {"outcome", s.Outcome, MaxID}} {
+		if err := checkText(text.field, text.value, text.most); err != nil {
+			return err
+		}
+	}
+	if s.ProviderCost != nil {
+		if err := checkMoney("provider_cost_usd", *s.ProviderCost); err != nil {
+			return err
+		}
+	}
+	return checkUsage(s.Usage)
+}
+
+// fingerprint stands for all that is reported; the key is not part of it, since the reservation's id is the settlement's.
+func (s *Settlement) fingerprint() uint64 {
+	d := newDigest("settlement")
+	d.usage(s.Usage)
+	d.text(s.Model)
+	d.text(s.Outcome)
+	d.flag(s.CacheHit)
+	d.amount(s.ProviderCost)
+	return d.fingerprint()
+}
+
+func (d digest) usage(u *budget.Usage) {
+	d.flag(u != nil)
+	if u != nil {
+		for _, n := range []int64{u.Input, u.CacheRead, u.CacheWrite, u.Output, u.Reasoning} {
+			d.number(n)
+		}
+	}
+}
+
+func (d digest) amount(n *int64) {
+	d.flag(n != nil)
+	if n != nil {
+		d.number(*n)
+	}
+}
+
+// settleToken settles a reservation by a report.
+func (e *Engine) settleToken(ctx context.Context, tok *token, report *spent, print uint64) (*Receipt, error) {
+	st := e.settlementOf(tok, report, print)
+	out, err := e.settle(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	return receiptOf(out), nil
+}
+
+// settlementOf is a report on a reservation as the store takes it.
+func (e *Engine) settlementOf(tok *token, report *spent, print uint64) *store.Settlement {
+	c := e.charge(e.opt.Policy(), report, tok)
+	return &store.Settlement{
+		Parts: tok.storeParts(), ID: string(tok.id[:]), Fingerprint: print,
+		Keep: c.keep, USD: c.usd, Tokens: c.tokens, Book: tok.book(time.Now()), Memo: c.memo.encode(),
+	}
+}
+
+// settle is every end of a hold and every booking without one. It is one trip to the store, within the timeout, or none: while
+// rate limiting is switched off, or for what was reserved then, nothing is booked.
+func (e *Engine) settle(ctx context.Context, st *store.Settlement) (*store.Settled, error) {
+	out := &store.Settled{Status: store.Closed, At: st.Book, USD: st.USD, Tokens: st.Tokens, Memo: st.Memo}
+	if e.opt.Disabled || len(st.Parts) == 0 {
+		return out, nil
+	}
+	st.Deadline = time.Now().Add(e.opt.Timeout)
+	if err := e.opt.Store.Settle(ctx, st, out); err != nil {
+		return nil, err //nolint:wrapcheck // translate says it in the words of the API
+	}
+	e.countEnd(out)
+	return out, nil
+}
+
+// countEnd counts what a settlement came to, once for its first call.
+func (e *Engine) countEnd(out *store.Settled) {
+	m := e.opt.Metrics
+	if out.Repeat {
+		m.DuplicateEnds.Inc()
+		return
+	}
+	end := telemetry.EndSettled
+	switch {
+	case out.Status == store.Released:
+		end = telemetry.EndReleased
+	case out.Was == store.Expired:
+		end = telemetry.EndLate
+	case out.Was == store.NoHold:
+		end = telemetry.EndBooked
+	}
+	m.Reservations.WithLabelValues(end).Inc()
+	m.Money.WithLabelValues(telemetry.FlowSettled).Add(dollars(out.USD))
+	m.Money.WithLabelValues(telemetry.FlowReleased).Add(dollars(max(0, out.HeldUSD-out.USD)))
+	if out.Was != store.NoHold {
+		m.Money.WithLabelValues(telemetry.FlowOver).Add(dollars(max(0, out.USD-out.HeldUSD)))
+	}
+}
+
+// receiptOf is what the store says to a settlement, as the caller reads it. What depends on prices comes from the memo, which is
+// the first call's.
+func receiptOf(out *store.Settled) *Receipt {
+	m := parseMemo(out.Memo)
+	r := &Receipt{
+		CostUSD: out.USD, Breakdown: m.breakdown, SavedUSD: m.saved, Warnings: m.warnings(),
+		ReleasedUSD: max(0, out.HeldUSD-out.USD),
+		Duplicate:   out.Repeat, Late: out.Was == store.Expired, Status: out.Status,
+	}
+	r.Breakdown.Total = out.USD
+	if out.Was != store.NoHold {
+		r.OverageUSD = max(0, out.USD-out.HeldUSD)
+	}
+	return r
+}
+
+// Release ends a reservation whose call was not made: what it holds, and its slot, are free again. The request stays counted,
+// unless the policy says otherwise. The key is not needed: the reservation's id is the release's. It errs with a CostError or
+// with ctx's error.
+func (e *Engine) Release(ctx context.Context, reservationID, key string) (*Receipt, error) {
+	if err := checkText("idempotency_key", key, MaxKey); err != nil {
+		return nil, err
+	}
+	tok, err := parseToken(reservationID)
+	if err != nil {
+		return nil, errNotFound(err)
+	}
+	nothing := &Receipt{Status: store.Released}
+	if e.opt.Disabled || len(tok.parts) == 0 {
+		return nothing, nil
+	}
+	out, err := e.settle(ctx, &store.Settlement{
+		Parts: tok.storeParts(), ID: string(tok.id[:]), Fingerprint: releasePrint, Release: true,
+	})
+	if err != nil {
+		cost := e.translate(ctx.Err(), err, &CostError{
+			Reason: ReservationNotActive, Text: "the reservation has been settled, and can no longer be released",
+		})
+		if tok.unheld && isReason(cost, ReservationNotFound) {
+			return nothing, nil // as was said when it was given
+		}
+		return nil, cost
+	}
+	if !out.Repeat && e.opt.Policy().Cost().ReturnRequests {
+		e.returnRequests(ctx, tok)
+	}
+	return receiptOf(out), nil
+}
+
+// returnRequests gives the request of a released reservation back. If that cannot be done it stays counted, which errs towards
+// denying.
+func (e *Engine) returnRequests(ctx context.Context, tok *token) {
+	sc := e.take()
+	defer e.give(sc)
+	call := tok.call(e.opt.Policy())
+	call.Descriptors[0].Refund = true
+	storeErr, err := e.refund(ctx, &call, sc, time.Now().Add(e.opt.Timeout))
+	if storeErr != nil && err == nil {
+		e.trouble(storeErr)
+	}
+}
+
+// call is the call of a reservation, as far as its token tells it.
+func (t *token) call(snapshot *policy.Snapshot) policy.Call {
+	var entries []policy.Entry
+	for i := range t.parts {
+		p := &t.parts[i]
+		key, planKey := snapshot.Keys(p.subject.Kind)
+		if key == "" {
+			continue
+		}
+		entries = append(entries, policy.Entry{Key: key, Value: p.subject.ID})
+		if planKey != "" && p.plan != "" {
+			entries = append(entries, policy.Entry{Key: planKey, Value: p.plan})
+		}
+	}
+	return policy.Call{Domain: snapshot.Domain(), Descriptors: []policy.Descriptor{{Entries: entries, Amount: 1}}}
+}
