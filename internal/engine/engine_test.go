@@ -38,25 +38,35 @@ global: {limits: [8/hour], on_store_failure: allow}
 // asked is the real embedded store, which counts what it is asked and can be told to fail.
 type asked struct {
 	store.Store
-	admits atomic.Int64
-	hold   atomic.Pointer[string] // the id of the last hold asked for
-	err    atomic.Pointer[error]
-	fn     func(store.Change)
+	admits  atomic.Int64
+	settles atomic.Int64
+	hold    atomic.Pointer[string] // the id of the last hold asked for
+	err     atomic.Pointer[error]
+	fn      func(store.Change)
 }
 
 func (a *asked) Admit(ctx context.Context, req *store.Request, ans *store.Answer) error {
 	a.admits.Add(1)
 	if req.Hold != nil {
-		a.hold.Store(&req.Hold.ID)
+		id := req.Hold.ID
+		a.hold.Store(&id)
 	}
-	if err := a.err.Load(); err != nil {
+	if err := a.err.Load(); err != nil && *err != nil {
 		return *err
 	}
 	return a.Store.Admit(ctx, req, ans)
 }
 
+func (a *asked) Settle(ctx context.Context, st *store.Settlement, out *store.Settled) error {
+	a.settles.Add(1)
+	if err := a.err.Load(); err != nil && *err != nil {
+		return *err
+	}
+	return a.Store.Settle(ctx, st, out)
+}
+
 func (a *asked) Refund(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
-	if err := a.err.Load(); err != nil {
+	if err := a.err.Load(); err != nil && *err != nil {
 		return 0, *err
 	}
 	return a.Store.Refund(ctx, req, ans)

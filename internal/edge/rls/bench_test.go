@@ -18,6 +18,8 @@ import (
 // instant decides at once, so that only the translation is measured.
 type instant struct{ st engine.Status }
 
+func (*instant) EndStream(context.Context, *engine.StreamEnd) {}
+
 func (d *instant) Decide(_ context.Context, call *policy.Call, dec *engine.Decision) error {
 	dec.Mode, dec.Denied, dec.Deciding = engine.Stored, d.st.Denied, d.st
 	dec.Statuses = dec.Statuses[:0]

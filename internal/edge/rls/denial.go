@@ -60,12 +60,20 @@ func (s *Server) writeDenial(resp *ratelimitv3.RateLimitResponse, f *face, st *e
 		add(headerReason, f.reason)
 		retry := ""
 		if st.Wait != store.Never {
-			retry = strconv.FormatInt(max(ceilSeconds(st.Wait), 1), 10)
+			retry = strconv.FormatInt(max(ceilSeconds(retryIn(st)), 1), 10)
 			add(headerRetryAfter, retry)
 		}
 		resp.RawBody = limitBody(f, st, retry, s.now())
 	}
 	resp.ResponseHeadersToAdd = headers
+}
+
+// retryIn is when to try again: after the wait, but for a slot, which may be free at any time, after a moment.
+func retryIn(st *engine.Status) time.Duration {
+	if st.Limit.Unit == store.Concurrent {
+		return min(st.Wait, time.Second)
+	}
+	return st.Wait
 }
 
 // limitBody is the problem document of a denial by a limit. retry is Retry-After, empty if the call can never pass. The

@@ -35,7 +35,7 @@ func newFace(tier string, l *policy.Limit) *face {
 		tier:    tier,
 		limit:   *l,
 		current: currentLimit(l),
-		meta:    metadata(tier, engine.Stored),
+		meta:    metadata(tier, engine.Stored, ""),
 		reason:  tier + ":" + l.Name,
 		limited: startProblem(exceeded, ProblemRateLimited, tier) + `,"limit":` + formatAmount(l.Unit, l.Max),
 		never:   startProblem(exceeded+neverFits, ProblemNeverFits, tier) + `,"limit":` + formatAmount(l.Unit, l.Max),

@@ -86,9 +86,9 @@ func (f *fuzzed) number() uint64 {
 }
 
 func (f *fuzzed) key() string {
-	keys := []string{"user_id", "org_id", "plan", "request_id", "", "x"}
-	if k := int(f.next()); k%8 < len(keys) {
-		return keys[k%8]
+	keys := []string{"user_id", "org_id", "plan", "request_id", "", "x", "usage", "hold", "model", "outcome"}
+	if k := int(f.next()); k%16 < len(keys) {
+		return keys[k%16]
 	}
 	return f.text(int(f.next()))
 }

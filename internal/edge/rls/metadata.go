@@ -13,6 +13,7 @@ import (
 const (
 	metaTier     = "tier"      // the tier that decided
 	metaFailOpen = "fail_open" // true: the call went through because the store could not be asked
+	metaHold     = "hold"      // the token of what the call holds, to be sent back when its stream is done
 	metaFailShut = "fail_shut" // true: the call was denied because the store could not be asked
 )
 
@@ -37,11 +38,14 @@ func attach(resp *ratelimitv3.RateLimitResponse, meta encoded) {
 	resp.ProtoReflect().SetUnknown(meta)
 }
 
-// metadata says which tier decided, and how if it was without the store.
-func metadata(tier string, m engine.Mode) encoded {
+// metadata says which tier decided, how if it was without the store, and what the call holds.
+func metadata(tier string, m engine.Mode, hold string) encoded {
 	var fields []byte
 	if tier != "" {
 		fields = appendText(fields, metaTier, tier)
+	}
+	if hold != "" {
+		fields = appendText(fields, metaHold, hold)
 	}
 	switch m {
 	case engine.FailedOpen:

@@ -30,8 +30,8 @@ func (s *Server) respond(dec *engine.Decision) *ratelimitv3.RateLimitResponse {
 	if deciding.Limit != nil {
 		f = s.faces.of(deciding.Tier, deciding.Limit)
 	}
-	if f == nil || dec.Mode == engine.FailedOpen || dec.Mode == engine.FailedShut {
-		attach(r.resp, metadata(deciding.Tier, dec.Mode))
+	if f == nil || dec.Hold != "" || dec.Mode == engine.FailedOpen || dec.Mode == engine.FailedShut {
+		attach(r.resp, metadata(deciding.Tier, dec.Mode, dec.Hold))
 	} else {
 		attach(r.resp, f.meta)
 	}

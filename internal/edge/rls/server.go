@@ -5,6 +5,8 @@
 //   - Statuses are one to one with the descriptors, in order. A descriptor that matched nothing has a bare OK.
 //   - The overall code is OK or OVER_LIMIT, never UNKNOWN.
 //   - Envoy itself writes X-RateLimit-* from the statuses; this package adds Retry-After and the body of a denial.
+//   - What an admitted call holds is in the answer's dynamic metadata as a token, which Envoy sends back when the stream is done;
+//     what such a call reports is settled, and its answer is OK.
 //   - When the store could not be asked no number is stated: neither a current limit nor a remaining count.
 package rls
 
@@ -25,6 +27,8 @@ import (
 // engine.ErrBadCall for a call that cannot be asked, or with the context's error.
 type Decider interface {
 	Decide(ctx context.Context, call *policy.Call, dec *engine.Decision) error
+	// EndStream settles what a request holds, when its stream is done. It keeps nothing of end but its texts.
+	EndStream(ctx context.Context, end *engine.StreamEnd)
 }
 
 // Options are what a server works with.
@@ -53,8 +57,9 @@ type Server struct {
 
 // work is what one call needs while it is decided. It goes back to the pool when the answer is built.
 type work struct {
-	call policy.Call
-	dec  engine.Decision
+	call    policy.Call
+	dec     engine.Decision
+	reports reports
 }
 
 // New returns a server over a decider.
@@ -98,13 +103,28 @@ func (s *Server) answer(
 	if err := readCall(req, &w.call); err != nil {
 		return nil, err
 	}
-	if err := s.decider.Decide(ctx, &w.call, &w.dec); err != nil {
+	w.reports.takeReports(&w.call)
+	asked := len(w.call.Descriptors)
+	err := s.decide(ctx, w)
+	w.call.Descriptors = w.call.Descriptors[:len(w.reports.of)]
+	if err != nil {
 		return nil, err
 	}
-	if got, want := len(w.dec.Statuses), len(w.call.Descriptors); got != want {
-		return nil, countError{got: got, want: want}
+	if got := len(w.dec.Statuses); got != asked {
+		return nil, countError{got: got, want: asked}
 	}
+	w.reports.spread(&w.dec)
 	return s.respond(&w.dec), nil
+}
+
+// decide settles what is reported and decides what is asked.
+func (s *Server) decide(ctx context.Context, w *work) error {
+	w.reports.tell(ctx, s.decider)
+	if len(w.call.Descriptors) == 0 { // reports alone: there is nothing to deny
+		w.dec = engine.Decision{Mode: engine.Unmatched, Statuses: w.dec.Statuses[:0], Shadowed: w.dec.Shadowed[:0]}
+		return nil
+	}
+	return s.decider.Decide(ctx, &w.call, &w.dec) //nolint:wrapcheck // translate says it in the words of the protocol
 }
 
 // keepDescriptors is the size of a call above which its memory is not kept for the next one.
@@ -116,7 +136,8 @@ func (s *Server) recycle(w *work) {
 		return
 	}
 	forget(&w.call)
-	w.dec.Deciding = engine.Status{}
+	w.reports.forget()
+	w.dec.Deciding, w.dec.Hold = engine.Status{}, ""
 	clear(w.dec.Statuses)
 	s.work.Put(w)
 }

@@ -32,6 +32,11 @@ type decider struct {
 	dec   engine.Decision
 	err   error
 	asked []policy.Descriptor
+	ended []engine.StreamEnd
+}
+
+func (d *decider) EndStream(_ context.Context, end *engine.StreamEnd) {
+	d.ended = append(d.ended, *end)
 }
 
 func (d *decider) Decide(_ context.Context, call *policy.Call, dec *engine.Decision) error {
@@ -40,7 +45,7 @@ func (d *decider) Decide(_ context.Context, call *policy.Call, dec *engine.Decis
 		desc.Entries = append([]policy.Entry(nil), desc.Entries...)
 		d.asked = append(d.asked, desc)
 	}
-	dec.Mode, dec.Denied, dec.Deciding = d.dec.Mode, d.dec.Denied, d.dec.Deciding
+	dec.Mode, dec.Denied, dec.Deciding, dec.Hold = d.dec.Mode, d.dec.Denied, d.dec.Deciding, d.dec.Hold
 	dec.Statuses = append(dec.Statuses[:0], d.dec.Statuses...)
 	return d.err
 }
