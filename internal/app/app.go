@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/ratelimitd/ratelimitd/internal/edge/admin"
+	"github.com/ratelimitd/ratelimitd/internal/edge/cost"
 	httpedge "github.com/ratelimitd/ratelimitd/internal/edge/http"
 	"github.com/ratelimitd/ratelimitd/internal/edge/rls"
 	"github.com/ratelimitd/ratelimitd/internal/engine"
@@ -30,6 +31,7 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/store/redis"
 	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 	adminv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/admin/v1"
+	costv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/cost/v1"
 )
 
 // App is one daemon. A process may hold several: they share nothing.
@@ -49,6 +51,7 @@ type App struct {
 	grpc   *grpc.Server
 	admin  *grpc.Server // nil without an admin address
 	health *health.Server
+	cost   *cost.Server
 	http   *http.Server
 
 	ready atomic.Bool
@@ -93,7 +96,9 @@ func New(opt Options, log *telemetry.Log) (*App, error) {
 		Log:      log,
 		Disabled: opt.Disabled,
 	})
-	a.makeServers()
+	if err := a.makeServers(); err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 
@@ -135,12 +140,14 @@ func (a *App) gather() ([]*dto.MetricFamily, error) {
 	return families, nil
 }
 
-func (a *App) makeServers() {
+func (a *App) makeServers() error {
 	catch := grpc.ChainUnaryInterceptor(catchPanics(a.metrics, a.log))
 	a.grpc = grpc.NewServer(append(ServerOptions(), catch)...)
 	ratelimitv3.RegisterRateLimitServiceServer(a.grpc, rls.New(rls.Options{
 		Decider: a.engine, Metrics: a.metrics, IETFHeaders: a.opt.IETFHeaders,
 	}))
+	a.cost = cost.New(cost.Options{Engine: a.engine, Metrics: a.metrics, Log: a.log})
+	costv1.RegisterCostServiceServer(a.grpc, a.cost)
 	a.health = health.NewServer()
 	for name := range a.grpc.GetServiceInfo() {
 		a.health.SetServingStatus(name, healthv1.HealthCheckResponse_NOT_SERVING)
@@ -154,13 +161,19 @@ func (a *App) makeServers() {
 		adminv1.RegisterAdminServiceServer(a.admin, admin.New(a.engine))
 		reflection.Register(a.admin)
 	}
+	api, err := cost.NewHandler(a.cost)
+	if err != nil {
+		return errors.Join(err, a.store.Close())
+	}
 	a.http = httpedge.NewServer(httpedge.NewHandler(httpedge.Options{
 		Engine:   a.engine,
 		Embedded: a.opt.Store == StoreMemory,
 		Ready:    a.ready.Load,
 		Metrics:  a.metrics,
 		Gatherer: prometheus.GathererFunc(a.gather),
+		API:      api,
 	}), a.log)
+	return nil
 }
 
 // push adds a step that Stop runs before all that were added earlier.
@@ -197,6 +210,7 @@ func (a *App) start(ctx context.Context) error {
 	a.push("refuse new calls", func(context.Context) error {
 		a.ready.Store(false)
 		a.health.Shutdown()
+		a.cost.EndWaits()
 		return nil
 	})
 	a.announce()

@@ -33,16 +33,19 @@ type room struct {
 func rooms() map[string]room {
 	const (
 		window, budget, policy, engine = "internal/window", "internal/budget", "internal/policy", "internal/engine"
+		prices                         = "internal/prices"
 		store, memory, redis           = "internal/store", "internal/store/memory", "internal/store/redis"
-		rls, http, admin               = "internal/edge/rls", "internal/edge/http", "internal/edge/admin"
+		rls, http, admin, cost         = "internal/edge/rls", "internal/edge/http", "internal/edge/admin", "internal/edge/cost"
 		suite, telemetry, app          = "internal/store/storetest", "internal/telemetry", "internal/app"
 		configs, api, harness          = "configs", "pkg/api/ratelimitd/admin/v1", "test/harness"
+		costAPI                        = "pkg/api/ratelimitd/cost/v1"
 	)
 	return map[string]room{
 		window:    {pure: true},
 		budget:    {pure: true},
 		configs:   {},
 		api:       {},
+		costAPI:   {},
 		telemetry: {},
 		store:     {},
 
@@ -52,17 +55,19 @@ func rooms() map[string]room {
 
 		policy:                {may: []string{store, budget, configs}},
 		policy + "/schemagen": {may: []string{policy}},
-		engine:                {may: []string{policy, store, telemetry}, tests: []string{memory}},
+		prices:                {may: []string{budget}, tests: []string{policy}},
+		engine:                {may: []string{policy, store, telemetry, budget}, tests: []string{memory}},
 
 		// An edge knows the store's words and no store.
 		rls:   {may: []string{engine, policy, store, telemetry, budget}, tests: []string{memory}},
 		http:  {may: []string{engine, policy, store, telemetry, budget}},
 		admin: {may: []string{engine, policy, store, telemetry, api}},
+		cost:  {may: []string{engine, policy, store, telemetry, budget, costAPI}},
 
 		// Here everything is put together, for main and for the benchmark.
-		app: {may: []string{rls, http, admin, engine, policy, store, memory, redis, telemetry, budget, api}},
+		app: {may: []string{rls, http, admin, cost, engine, policy, store, memory, redis, telemetry, budget, api, costAPI}},
 
-		"cmd/ratelimitd":    {may: []string{app, policy, telemetry}},
+		"cmd/ratelimitd":    {may: []string{app, policy, telemetry, prices, budget, store}},
 		"docs/examples/ask": {},
 
 		harness:      {},

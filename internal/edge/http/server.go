@@ -1,5 +1,5 @@
 // Package httpedge answers over HTTP what operators and the assistant's own pages ask: a user's usage, health, readiness
-// and metrics. It decides nothing and changes no count.
+// and metrics. It decides nothing and changes no count. What it is given as the API's handler may.
 package httpedge
 
 import (
@@ -22,6 +22,9 @@ const (
 	PathAlive   = "/healthz"
 	PathReady   = "/readyz"
 	PathMetrics = "/metrics"
+	// PathAPI, with what is below it, and PathOpenAPI are answered by Options.API.
+	PathAPI     = "/v1/"
+	PathOpenAPI = "/openapi.yaml"
 )
 
 // Bounds of the server.
@@ -49,7 +52,7 @@ type Engine interface {
 	StoreErr(ctx context.Context) error
 }
 
-// Options are what a handler works with. All fields but Now are required.
+// Options are what a handler works with. All fields but Now and API are required.
 type Options struct {
 	Engine   Engine
 	Embedded bool        // the store is in this process, so there is no Redis to be connected to
@@ -57,6 +60,7 @@ type Options struct {
 	Metrics  *telemetry.Metrics
 	Gatherer prometheus.Gatherer // what PathMetrics shows
 	Now      func() time.Time    // nil for time.Now
+	API      http.Handler        // of PathAPI and PathOpenAPI; nil for none
 }
 
 // handler holds what the handlers share.
@@ -66,8 +70,8 @@ type handler struct {
 	questions chan struct{} // holds one for each question that the store is being asked
 }
 
-// NewHandler returns the handler of all paths. A path that is not served is a 404, and another method than GET or HEAD a
-// 405.
+// NewHandler returns the handler of all paths. A path that is not served is a 404, and on all but PathAPI another method
+// than GET or HEAD a 405.
 func NewHandler(opt Options) http.Handler {
 	if opt.Now == nil {
 		opt.Now = time.Now
@@ -86,6 +90,10 @@ func NewHandler(opt Options) http.Handler {
 		MaxRequestsInFlight: maxScrapes,
 		ErrorHandling:       promhttp.ContinueOnError,
 	}))
+	if opt.API != nil {
+		mux.Handle(PathAPI, opt.API)
+		mux.Handle("GET "+PathOpenAPI, opt.API)
+	}
 	return mux
 }
 
