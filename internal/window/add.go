@@ -5,7 +5,7 @@ func (l *Log) Room(amount int64) bool {
 	if amount <= maxSum-l.total() {
 		return true
 	}
-	l.compact()
+	l.compact(l.now)
 	return amount <= maxSum-l.total()
 }
 
@@ -60,8 +60,8 @@ func (l *Log) sameSubWindow(at int64) bool {
 // grow makes room for one more entry: by forgetting what is dead if that is a quarter, else by an eighth more.
 func (l *Log) grow() {
 	n := len(l.entries)
-	if dead := l.dead(); dead > 0 && dead >= n/4 {
-		l.compact()
+	if dead := l.dead(l.newest); dead > 0 && dead >= n/4 {
+		l.compact(l.newest)
 		return
 	}
 	bigger := n + n/8
@@ -71,13 +71,13 @@ func (l *Log) grow() {
 	l.entries = append(make([]entry, 0, bigger), l.entries...)
 }
 
-// dead is how many of the oldest entries no window can see any more. They are forgotten only when a hit is added: until
-// then the log's time may run back, but never behind that hit.
-func (l *Log) dead() int { return l.search(l.retention(l.now), l.now) }
+// dead is how many of the oldest entries no window can see any more at now. Only those that are dead at the time of the
+// newest hit are forgotten, or of one that is about to be added: the log's time may run back, but never behind that.
+func (l *Log) dead(now int64) int { return l.search(l.retention(now), now) }
 
-// compact forgets the dead entries.
-func (l *Log) compact() {
-	dead := l.dead()
+// compact forgets the entries that are dead at now.
+func (l *Log) compact(now int64) {
+	dead := l.dead(now)
 	if dead == 0 {
 		return
 	}

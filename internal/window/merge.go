@@ -5,7 +5,7 @@ import "math"
 // merge shortens a full log of which every hit may be live. Hits are merged as far as no window that can see the later
 // one needs them apart. First every window followed has a say; if that does not help, only those of this decision.
 func (l *Log) merge() {
-	l.compact()
+	l.compact(l.newest)
 	if len(l.entries) >= ExactHits+slack {
 		l.mergeFor(func(*follow) bool { return true })
 	}
@@ -19,6 +19,7 @@ func (l *Log) merge() {
 func (l *Log) mergeFor(say func(*follow) bool) {
 	kept := l.entries[:0]
 	sum := int64(0)               // of what is kept
+	begun := int64(0)             // the time of the first hit merged into the newest that is kept
 	q := int64(0)                 // the sub-window for hits of the age at hand; 0 keeps them apart
 	valid := int64(math.MaxInt64) // q is right for ages of at least this
 	spans := l.sums.respan()
@@ -31,13 +32,13 @@ func (l *Log) mergeFor(say func(*follow) bool) {
 			continue // a hit that was taken back
 		}
 		sum = e.sum
-		if n := len(kept); n > 0 && q > 0 && kept[n-1].at/q == e.at/q && !l.sums.cut(kept[n-1].at, e.at, l.now) {
+		if n := len(kept); n > 0 && q > 0 && begun/q == e.at/q && !l.sums.cut(begun, e.at, l.now) {
 			spans.join(kept[n-1].at, e.at)
 			kept[n-1] = e
 			continue
 		}
 		spans.keep(e.at)
-		kept = append(kept, e)
+		kept, begun = append(kept, e), e.at
 	}
 	l.entries = kept
 	l.sums.spanned(spans)

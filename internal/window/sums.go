@@ -49,10 +49,11 @@ func (l *Log) Insert(at, amount, keep int64) bool {
 	if l.now-at >= l.retention(l.now) {
 		return false
 	}
-	if !l.Room(amount) {
-		amount = maxSum - l.total()
-	}
 	l.newest = max(l.newest, at)
+	if amount > maxSum-l.total() {
+		l.compact(l.newest)
+		amount = min(amount, maxSum-l.total())
+	}
 	if i, found := l.holding(at); found {
 		l.change(i, amount)
 		return true
@@ -103,7 +104,9 @@ func (s *sums) drop(until int64) {
 }
 
 // bytes is the memory that sums takes.
-func (s *sums) bytes() int { return sumsBytes + cap(s.spans)*spanBytes + cap(s.calendars)*calendarBytes }
+func (s *sums) bytes() int {
+	return sumsBytes + cap(s.spans)*spanBytes + cap(s.calendars)*calendarBytes
+}
 
 // spanning is the spans of a log in the midst of a merge. Nil is that of a log whose amounts do not change.
 type spanning struct {
