@@ -10,7 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ratelimitd/ratelimitd/internal/app"
+	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/policy"
+	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
 func newCheckConfig(lookup lookupEnv) *cobra.Command {
@@ -53,6 +55,7 @@ func checkConfig(out io.Writer, file string, adjust policy.Adjustments) error {
 	}
 	_, _ = fmt.Fprintf(w, "%s: ok, domain %s, hash %.12s\n", file, snapshot.Domain(), snapshot.Hash())
 	printLimits(w, snapshot)
+	printCost(w, snapshot)
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
@@ -66,22 +69,42 @@ func printLimits(w io.Writer, snapshot *policy.Snapshot) {
 	slices.SortStableFunc(limits, func(a, b policy.TierLimit) int {
 		return slices.Index(tiers, a.Tier) - slices.Index(tiers, b.Tier)
 	})
+	held := false
 	_, _ = fmt.Fprintln(w, "TIER\tPLAN\tLIMIT\tNAME\tENFORCED\tWITHOUT THE STORE")
 	for i := range limits {
 		l := &limits[i]
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n",
 			l.Tier, l.Plan, l.String(), l.Name, enforced(&l.Limit), snapshot.OnStoreFailure(l.Tier))
+		held = held || l.Unit != store.Requests
+	}
+	if held {
+		_, _ = fmt.Fprintln(w, "Limits of tokens, USD and slots count the calls that hold: those of CostService, and rate limit calls "+
+			"with a request_id.")
 	}
 }
 
-// enforced says whether a limit can deny.
+// printCost shows what the policy says about money.
+func printCost(w io.Writer, snapshot *policy.Snapshot) {
+	cost := snapshot.Cost()
+	hold := "nothing, unless the call names its tokens"
+	switch {
+	case cost.Hold.USD > 0:
+		hold = budget.FormatMoney(cost.Hold.USD) + " USD"
+	case cost.Hold.Model != "":
+		hold = fmt.Sprintf("%d input and %d output tokens of %s", cost.Hold.InputTokens, cost.Hold.MaxOutputTokens, cost.Hold.Model)
+	}
+	_, _ = fmt.Fprintf(w, "Prices: %d model(s); on_unknown_price is %s. A rate limit call with a request_id holds %s, for %s.\n",
+		len(snapshot.Prices().Models()), cost.OnUnknownPrice, hold, cost.Lease)
+}
+
+// enforced says which calls a limit can deny.
 func enforced(l *policy.Limit) string {
 	switch {
 	case l.Shadow:
 		return "no (shadow)"
-	case !app.Enforced(l.Unit):
-		return "not yet"
+	case l.Unit == store.Requests:
+		return "every call"
 	default:
-		return "yes"
+		return "calls that hold"
 	}
 }

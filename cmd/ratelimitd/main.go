@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	_ "time/tzdata" // calendar windows need the zones, and an image need not have them
 )
 
 func main() {

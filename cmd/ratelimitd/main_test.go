@@ -121,8 +121,8 @@ func TestCheckConfigTellsWhatIsEnforced(t *testing.T) {
 		t.Fatal(err)
 	}
 	for limit, want := range map[string]string{
-		"10/minute": "yes", "20/hour": "no (shadow)", "50000 tokens/day": "not yet",
-		"5 USD/day": "not yet", "9 USD/7d": "no (shadow)", "3 concurrent": "not yet",
+		"10/minute": "every call", "20/hour": "no (shadow)", "50000 tokens/day": "calls that hold",
+		"5 USD/day": "calls that hold", "9 USD/7d": "no (shadow)", "3 concurrent": "calls that hold",
 	} {
 		line := ""
 		for l := range strings.Lines(out) {
@@ -132,6 +132,27 @@ func TestCheckConfigTellsWhatIsEnforced(t *testing.T) {
 		}
 		if !strings.Contains(line, "  "+want+"  ") {
 			t.Errorf("%s is shown as %q, want ENFORCED to be %q", limit, line, want)
+		}
+	}
+}
+
+func TestCheckConfigTellsWhatCallsHold(t *testing.T) {
+	const head = "domain: a\nsubjects: {user: {key: user_id}}\n"
+	for cost, want := range map[string]string{
+		"": "Prices: 0 model(s); on_unknown_price is deny. A rate limit call with a request_id holds nothing, unless the call names " +
+			"its tokens, for 30s.",
+		"cost: {hold: {usd: 0.01}, lease: 1m, on_unknown_price: allow_and_flag}\n": "Prices: 0 model(s); on_unknown_price is " +
+			"allow_and_flag. A rate limit call with a request_id holds 0.01 USD, for 1m0s.",
+		"cost: {prices: {m: {input: 1, output: 1, per: 1M}}, hold: {model: m, input_tokens: 5}}\n": "Prices: 1 model(s); " +
+			"on_unknown_price is deny. A rate limit call with a request_id holds 5 input and 0 output tokens of m, for 30s.",
+	} {
+		file := filepath.Join(t.TempDir(), "policy.yaml")
+		if err := os.WriteFile(file, []byte(head+cost), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := run(t, nil, "check-config", file)
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("of %q it says\n%s, %v\nwant\n%s", cost, out, err, want)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func newRoot(lookup lookupEnv) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newServe(lookup), newCheckConfig(lookup), newHealth(lookup), newVersion())
+	root.AddCommand(newServe(lookup), newCheckConfig(lookup), newHealth(lookup), newPrices(), newVersion())
 	root.SetUsageTemplate(root.UsageTemplate() + "\n" + environmentHelp())
 	return root
 }

@@ -336,32 +336,6 @@ func TestAReloadTakesEffectAndABadFileDoesNot(t *testing.T) {
 	}
 }
 
-func TestLimitsThatAreNotEnforcedAreNamedOnce(t *testing.T) {
-	opt := testOptions()
-	opt.Policy = filepath.Join(t.TempDir(), "policy.yaml")
-	writePolicy(t, opt.Policy, "3/hour, 5 USD/day, 9 concurrent, {limit: 7 tokens/day, shadow: true}")
-	core, lines := observer.New(zapcore.WarnLevel)
-	a, err := New(opt, telemetry.NewLog(zap.New(core)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = a.Stop(t.Context()) }()
-	want := zap.Strings(telemetry.FieldLimits, []string{"user p 5 USD/day", "user p 9 concurrent"})
-	if got := lines.FilterField(want).Len(); got != 1 {
-		t.Errorf("%d lines of the log name the limits, want 1: %v", got, lines.All())
-	}
-	writePolicy(t, opt.Policy, "3/hour")
-	if err := a.Reload(); err != nil {
-		t.Fatal(err)
-	}
-	if got := lines.FilterFieldKey(telemetry.FieldLimits).Len(); got != 1 {
-		t.Errorf("%d lines name limits after a policy of requests alone, want the one before: %v", got, lines.All())
-	}
-}
-
 func TestWithRedisAwayTheDaemonStartsAnswersAndSaysSo(t *testing.T) {
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

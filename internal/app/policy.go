@@ -20,7 +20,6 @@ func (a *App) loadPolicy() error {
 	a.policy = source
 	a.metrics.PolicyLoaded(source.Current().Hash(), time.Now())
 	a.warn(source.Warnings())
-	a.warnNotEnforced(source.Current())
 	return nil
 }
 
@@ -36,20 +35,11 @@ func (a *App) reloaded(snapshot *policy.Snapshot, warnings []policy.Warning, err
 	a.log.Info("a new policy is in force",
 		zap.String(telemetry.FieldPolicy, a.opt.Policy), zap.String(telemetry.FieldHash, snapshot.Hash()))
 	a.warn(warnings)
-	a.warnNotEnforced(snapshot)
 }
 
 func (a *App) warn(warnings []policy.Warning) {
 	for _, w := range warnings {
 		a.log.Warn("the policy holds what cannot be meant", zap.Stringer(telemetry.FieldWarning, w))
-	}
-}
-
-// warnNotEnforced names the limits of a policy that count as written and yet deny nobody, in one line for all.
-func (a *App) warnNotEnforced(snapshot *policy.Snapshot) {
-	if limits := notEnforced(snapshot.Limits()); len(limits) > 0 {
-		a.log.Warn("this version does not enforce some limits of the policy: only limits of requests deny",
-			zap.String(telemetry.FieldPolicy, a.opt.Policy), zap.Strings(telemetry.FieldLimits, limits))
 	}
 }
 

@@ -126,13 +126,26 @@ func (r *report) readPricesFile(file *value, open opener, ours map[string]int, t
 		return
 	}
 	other := &report{file: filepath.Join(filepath.Dir(r.file), file.text)}
-	if len(data) > maxPricesBytes {
-		other.wrong(place{}, "is larger than 4 MiB; leave models out that nobody calls")
-	} else {
-		root := other.readYAML(data, pricesFileShape())
-		other.readModels(root.get("prices"), map[string]int{}, ours, text)
-	}
+	other.readPricesText(data, ours, text)
 	r.problems = append(r.problems, other.problems...)
+}
+
+// CheckPrices tells whether a text can be a policy's prices_file. The file is its name in errors. The error is an *Error.
+func CheckPrices(file string, data []byte) error {
+	r := &report{file: file}
+	text := defaultCost()
+	r.readPricesText(data, nil, &text)
+	return r.err()
+}
+
+// readPricesText reads a price list, without the models that are taken.
+func (r *report) readPricesText(data []byte, taken map[string]int, text *costText) {
+	if len(data) > maxPricesBytes {
+		r.wrong(place{}, "is larger than 4 MiB; leave models out that nobody calls")
+		return
+	}
+	root := r.readYAML(data, pricesFileShape())
+	r.readModels(root.get("prices"), map[string]int{}, taken, text)
 }
 
 // readModels adds the models of one price list. Names and aliases that stand in taken are left out; one that stands twice in the

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -543,9 +544,15 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(head + "global: {limits: [1_000 tokens per 1h30m, $5.5/week, {limit: 3 concurrent, shadow: true}]}\n"))
 	f.Add([]byte(head + "overrides: [&a {subject: user, id: [x, y], limits: [0/2ms]}, *a]\n---\n"))
 	f.Add([]byte("? [a, {b: !!binary c}]\n: <<: ~\n"))
+	f.Add([]byte(head + "global: {limits: [{limit: 5 USD/month, window: calendar, timezone: Europe/Berlin}]}\n"))
+	f.Add([]byte(costly("prices_file: p.yaml\nprices: {'a*': {versions: [{input: 1e-7, output: 0, effective_from: 2026-01-01}], per: 1M}}\n" +
+		"hold: {model: ab, input_tokens: 5}\non_unknown_usage: {error: release}\nlease: 2s")))
+	f.Add([]byte(costly("prices: {m: {input: 1, output: 2, above: [{tokens: 5, reasoning: 3}], aliases: [n]}}\n" +
+		"default_price: {input: 0, output: 0}\non_unknown_price: default\nhold: {usd: 0.5}")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		one := int64(1)
-		snapshot, _, err := Parse("fuzz", data, Adjustments{PerMinute: &one})
+		more := func(string, int) ([]byte, error) { return data, nil } // it may be a price list, too
+		snapshot, _, err := parse("fuzz", data, Adjustments{PerMinute: &one}, more)
 		if (snapshot == nil) == (err == nil) {
 			t.Fatalf("a snapshot %v beside the error %v", snapshot, err)
 		}
@@ -553,10 +560,20 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, limit := range snapshot.Limits() {
-			again, err := parseLimit(limit.String())
-			if err != nil || again.Unit != limit.Unit || again.Max != limit.Max || again.Period != limit.Period {
+			text, _, isCalendar := strings.Cut(limit.String(), " (calendar, ")
+			again, err := parseLimit(text)
+			if err != nil || again.Unit != limit.Unit || again.Max != limit.Max || isCalendar != (limit.Calendar != nil) ||
+				!isCalendar && again.Period != limit.Period {
 				t.Errorf("%q is read back as %+v, %v; want %+v", limit.String(), again, err, limit)
 			}
+		}
+		for _, model := range snapshot.Prices().Models() {
+			if _, _, ok := snapshot.Prices().Find(strings.ReplaceAll(model.Name, "*", "x"), math.MaxInt64); !ok {
+				t.Errorf("%q is in the price list, and has no price", model.Name)
+			}
+		}
+		if lease := snapshot.Cost().Lease; lease < store.MinLease || lease > store.MaxLease {
+			t.Errorf("the lease is %s", lease)
 		}
 	})
 }

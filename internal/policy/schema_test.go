@@ -30,9 +30,10 @@ func TestSchemaAgreesWithTheReader(t *testing.T) {
 	t.Parallel()
 	schema := compileSchema(t)
 	good := map[string]string{
-		"the least":   head,
-		"every field": everyField,
-		"empty lists": head + "overrides: []\nglobal: {limits: []}\n",
+		"the least":    head,
+		"every field":  everyField,
+		"empty lists":  head + "overrides: []\nglobal: {limits: []}\ncost: {prices: {}}\n",
+		"a fixed hold": costly("hold: {usd: 0.01}\non_unknown_usage: release"),
 	}
 	for _, name := range Builtin() {
 		data, err := readPolicy(name)
@@ -68,6 +69,19 @@ func TestSchemaAgreesWithTheReader(t *testing.T) {
 		"an id that is none":    head + "overrides: [{subject: user, id: 42, plan: standard}]\n",
 		"no ids":                head + "overrides: [{subject: user, id: [], plan: standard}]\n",
 		"an empty domain":       "domain: ''\nsubjects: {user: {key: k}}\n",
+		"another window":        head + "global: {limits: [{limit: 1 USD/day, window: fixed}]}\n",
+		"no zone":               head + "global: {limits: [{limit: 1 USD/day, window: calendar, timezone: ../x}]}\n",
+		"a cost in words":       costly("prices: {m: {input: cheap, output: 1}}"),
+		"a negative cost":       costly("prices: {m: {input: -1, output: 1}}"),
+		"no cost":               costly("prices: {m: {aliases: [n]}}"),
+		"a cost twice":          costly("prices: {m: {input: 1, output: 1, versions: [{input: 1, output: 1}]}}"),
+		"a fraction of tokens":  costly("prices: {m: {input: 1, output: 1, above: [{tokens: 1.5}]}}"),
+		"two stars":             costly("prices: {'*m*': {input: 1, output: 1}}"),
+		"another unit":          costly("prices: {m: {input: 1, output: 1, per: 1G}}"),
+		"another charge":        costly("on_unknown_usage: free"),
+		"another outcome":       costly("on_unknown_usage: {failure: release}"),
+		"another lease":         costly("lease: soon"),
+		"a hold of nothing":     costly("hold: {input_tokens: 5}"),
 	} {
 		if _, _, err := Parse(name, []byte(text), Adjustments{}); err == nil {
 			t.Errorf("the reader takes %s", name)
@@ -89,7 +103,24 @@ plans:
 overrides:
   - {subject: user, id: "42", plan: pro}
   - {subject: org, id: [acme, "{evil}:_\n"], limits: [1000/hour]}
-global: {limits: [1000/hour, 100 concurrent, 100 USD/day], on_store_failure: deny}
+global:
+  limits: [1000/hour, 100 concurrent, 100 USD/day, {limit: 900 USD/month, window: calendar, timezone: Europe/Berlin}]
+  on_store_failure: deny
+cost:
+  prices:
+    llama-3.2-3b-instruct: {input: 0.0000002, output: 6e-7, cache_read: "0.00000001", cache_write: 0, reasoning: 1, aliases: [llama]}
+    "gpt-*":
+      per: 1M
+      versions:
+        - {input: 1, output: 2}
+        - {input: 1, output: 2, effective_from: "2026-01-01T00:00:00Z", above: [{tokens: 200000, input: 2}, {tokens: 4_000, output: 5}]}
+  default_price: {input: 1, output: 2, per: 1K, above: [{tokens: "5", input: 0}]}
+  on_unknown_price: allow_and_flag
+  on_unknown_usage: {success: charge_hold, error: release, cancelled: charge_input, timeout: release}
+  on_expiry: release
+  on_release: return_requests
+  lease: 1m
+  hold: {model: llama, input_tokens: 1000, max_output_tokens: 1_000}
 `
 
 func compileSchema(t *testing.T) *jsonschema.Schema {
