@@ -14,6 +14,8 @@ type holdModel struct {
 	logs  map[logName][]*holdEntry
 	holds map[holdName]*modelHold
 	lines map[store.Subject][]*waiter
+	// resets are the moments of the last resets.
+	resets map[store.Subject]int64
 }
 
 // holdName names a hold: ids are unique among the holds of one first subject.
@@ -62,6 +64,7 @@ type verdict struct {
 func newHoldModel() *holdModel {
 	return &holdModel{
 		logs: make(map[logName][]*holdEntry), holds: make(map[holdName]*modelHold), lines: make(map[store.Subject][]*waiter),
+		resets: make(map[store.Subject]int64),
 	}
 }
 
@@ -440,6 +443,7 @@ func (m *holdModel) book(st *store.Settlement, name holdName) *modelHold {
 
 // reset forgets a subject's entries; its holds live on without them.
 func (m *holdModel) reset(s store.Subject) {
+	m.resets[s] = m.now
 	for log, entries := range m.logs {
 		if log.subject != s {
 			continue

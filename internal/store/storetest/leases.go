@@ -191,7 +191,7 @@ func extendTales() []tale {
 			s.extend("a", money(s.user, 71, ten)).denied(st(100, day, day)).held(100)
 		}},
 		{"a denied extension renews the lease all the same, and takes nothing", func(s *story) {
-			s.ask("a", money(s.user, 60, ten), money(s.org, 60, lim(60, day)), slot(s.user, 1)).admitted()
+			s.ask("a", money(s.user, 60, ten), slot(s.user, 1), money(s.org, 60, lim(60, day))).admitted()
 			s.at(20 * sec)
 			s.extend("a", money(s.user, 61, ten), money(s.org, 61, lim(60, day))).denied().uses(60, 60).held(60, 60).
 				hold(store.Active, 0, 50*sec, 60, 0)

@@ -89,6 +89,11 @@ func holdParts() []part {
 		{"Lines", tellTales(lineTales())},
 		{"Calendars", tellTales(calendarTales())},
 		{"Shared", tellTales(sharedTales())},
+		{"HoldModel", randomHolds},
+		{"MoneyVolume", moneyVolume},
+		{"Crowds", crowds},
+		{"Linear", linear},
+		{"Ledger", ledger},
 	}
 }
 
