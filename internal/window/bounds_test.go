@@ -54,11 +54,18 @@ func TestLogIsBounded(t *testing.T) {
 	}
 }
 
-// TestMergedHitsErrOnlyTowardsDenying compares full logs with all of their hits.
+// TestMergedHitsErrOnlyTowardsDenying compares full logs with all of their hits, also just after they were merged.
 func TestMergedHitsErrOnlyTowardsDenying(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	for run := range uint64(10) {
+		compareMerged(t, rand.New(rand.NewPCG(seed, run)))
+	}
+}
+
+// compareMerged makes one run.
+func compareMerged(t *testing.T, random *rand.Rand) {
+	t.Helper()
 	log, now := new(Log), int64(1e15)
 	windows := []Limit{
 		{Max: 1000, Period: minute, Grain: Exact}, {Max: 1e6, Period: hour, Grain: Coarse}, {Max: 1e7, Period: day, Grain: Loose},
@@ -70,9 +77,9 @@ func TestMergedHitsErrOnlyTowardsDenying(t *testing.T) {
 		for i, l := range windows {
 			log.Ask(i, l, 1)
 		}
-		log.Add(1)
+		merged := log.Add(1)
 		hits = append(hits, now)
-		if n%50 != 0 {
+		if n%50 != 0 && !merged {
 			continue
 		}
 		for i, l := range windows {

@@ -173,6 +173,9 @@ func (m *merging) step() {
 	if m.n%50 == 0 {
 		m.compare(calendar)
 	}
+	if len(m.log.sums.spans) > m.log.Len() {
+		m.t.Fatalf("after %d: %d entries stand for %d spans", m.n, m.log.Len(), len(m.log.sums.spans))
+	}
 	if m.log.Len() > hardLen+slack {
 		m.t.Fatalf("after %d: %d entries, want at most %d", m.n, m.log.Len(), hardLen+slack)
 	}
@@ -229,6 +232,25 @@ func (m *merging) clear() {
 	}
 	if m.hit < 1000 || m.gone == 0 || len(m.log.sums.spans) == 0 {
 		m.t.Errorf("%d changes found, %d gone, %d merged moments: the run shows little", m.hit, m.gone, len(m.log.sums.spans))
+	}
+}
+
+// TestAMomentThatIsGoneStaysGone books at a moment that was forgotten: what was there before is not found in it.
+func TestAMomentThatIsGoneStaysGone(t *testing.T) {
+	log, start := NewSums(), int64(1e15)
+	for n := range int64(100) {
+		log.Begin(start + n*second)
+		log.Ask(0, Limit{Max: 100, Period: 10 * second, Grain: Loose}, 1)
+		log.Add(5)
+	}
+	if !log.Insert(start, 7, hour) {
+		t.Fatal("a booking that an hour still sees is not kept")
+	}
+	if log.AddAt(start, -5) {
+		t.Error("what was forgotten was taken from a later booking of the same moment")
+	}
+	if got := log.Ask(1, Limit{Max: 100, Period: hour, Grain: Loose}, 1).Used; got < 7+10*5 {
+		t.Errorf("the hour has %d, want the booking and the last 10 hits at least", got)
 	}
 }
 
