@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,7 +59,7 @@ func TestPricesImport(t *testing.T) {
 			t.Errorf("%s: it ended with %v, want the file's name and %q", name, err, want)
 		}
 	}
-	if again, err := os.ReadFile(path("prices.yaml")); err != nil || string(again) != string(written) {
+	if again, err := os.ReadFile(path("prices.yaml")); err != nil || !bytes.Equal(again, written) {
 		t.Errorf("an import that failed left\n%s, %v; want the file as it was", again, err)
 	}
 	if _, err := run(t, nil, "prices", "import", path("list.json"), "-o", path("no/prices.yaml")); err == nil {

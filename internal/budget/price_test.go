@@ -66,7 +66,8 @@ func TestCost(t *testing.T) {
 		},
 		{
 			"one token finer than a nano-USD, rounded up", newPrice(t, Rates{Input: 1, Output: 1}),
-			Usage{Output: 1}, Breakdown{Output: 1, Total: 1},
+			Usage{Output: 1},
+			Breakdown{Output: 1, Total: 1},
 		},
 		{
 			"five halves, rounded up once, the rest at the largest part", newPrice(t, Rates{
@@ -78,19 +79,23 @@ func TestCost(t *testing.T) {
 		{"a free model", newPrice(t, Rates{}), Usage{Input: math.MaxInt64, Output: 7}, Breakdown{}},
 		{"at the bound of a tier", newPrice(t, all, tiers...), Usage{Input: 200, Output: 1}, Breakdown{Input: 2000, Output: 40, Total: 2040}},
 		{
-			"above it, all tokens at its prices", newPrice(t, all, tiers...), Usage{Input: 201, Output: 1},
+			"above it, all tokens at its prices", newPrice(t, all, tiers...),
+			Usage{Input: 201, Output: 1},
 			Breakdown{Input: 4020, Output: 40, Total: 4060},
 		},
 		{
-			"cached tokens count towards the bound", newPrice(t, all, tiers...), Usage{Input: 1, CacheRead: 100, CacheWrite: 100},
+			"cached tokens count towards the bound", newPrice(t, all, tiers...),
+			Usage{Input: 1, CacheRead: 100, CacheWrite: 100},
 			Breakdown{Input: 20, CacheRead: 200, CacheWrite: 1200, Total: 1420},
 		},
 		{
-			"output does not", newPrice(t, all, tiers...), Usage{Input: 1, Output: 1000, Reasoning: 1000},
+			"output does not", newPrice(t, all, tiers...),
+			Usage{Input: 1, Output: 1000, Reasoning: 1000},
 			Breakdown{Input: 10, Output: 40_000, Reasoning: 50_000, Total: 90_010},
 		},
 		{
-			"a kind that a tier leaves out keeps the price below", newPrice(t, all, tiers...), Usage{Input: 1000, CacheRead: 1, Output: 1},
+			"a kind that a tier leaves out keeps the price below", newPrice(t, all, tiers...),
+			Usage{Input: 1000, CacheRead: 1, Output: 1},
 			Breakdown{Input: 30_000, CacheRead: 2, Output: 90, Total: 30_092},
 		},
 		{
@@ -100,10 +105,12 @@ func TestCost(t *testing.T) {
 		},
 		{
 			"an input side beyond int64 is above every tier", newPrice(t, all, Tier{Above: 1_000_000, Rates: Rates{}}),
-			Usage{Input: math.MaxInt64, CacheRead: math.MaxInt64, CacheWrite: math.MaxInt64}, Breakdown{},
+			Usage{Input: math.MaxInt64, CacheRead: math.MaxInt64, CacheWrite: math.MaxInt64},
+			Breakdown{},
 		},
 		{
-			"the most that can be counted", newPrice(t, Rates{Input: micro}), Usage{Input: MaxAmount},
+			"the most that can be counted", newPrice(t, Rates{Input: micro}),
+			Usage{Input: MaxAmount},
 			Breakdown{Input: MaxAmount, Total: MaxAmount},
 		},
 	} {
@@ -200,7 +207,10 @@ func exactCost(p *Price, u Usage) *big.Int {
 	}
 	sum := new(big.Int)
 	for _, part := range [][2]int64{
-		{u.Input, rates.Input}, {u.CacheRead, rates.CacheRead}, {u.CacheWrite, rates.CacheWrite}, {u.Output, rates.Output},
+		{u.Input, rates.Input},
+		{u.CacheRead, rates.CacheRead},
+		{u.CacheWrite, rates.CacheWrite},
+		{u.Output, rates.Output},
 		{u.Reasoning, rates.Reasoning},
 	} {
 		sum.Add(sum, new(big.Int).Mul(big.NewInt(part[0]), big.NewInt(part[1])))

@@ -18,14 +18,22 @@ func TestCalendarLimits(t *testing.T) {
 		limit, text, describes, name string
 		unit                         store.CalendarUnit
 	}{
-		{"{limit: 100 USD/month, window: calendar, timezone: Europe/Berlin}", "100 USD/month (calendar, Europe/Berlin)",
-			"100 USD per calendar month (Europe/Berlin)", "calendar_month", store.CalendarMonth},
-		{"{limit: $5/day, window: calendar}", "5 USD/day (calendar, UTC)", "5 USD per calendar day (UTC)", "calendar_day",
-			store.CalendarDay},
-		{"{limit: 1 tokens/week, window: calendar, timezone: America/New_York}", "1 tokens/week (calendar, America/New_York)",
-			"1 token per calendar week (America/New_York)", "calendar_week", store.CalendarWeek},
-		{"{limit: 9 USD/year, window: calendar, timezone: UTC, name: annual, shadow: true}", "9 USD/year (calendar, UTC)",
-			"9 USD per calendar year (UTC)", "annual", store.CalendarYear},
+		{
+			"{limit: 100 USD/month, window: calendar, timezone: Europe/Berlin}", "100 USD/month (calendar, Europe/Berlin)",
+			"100 USD per calendar month (Europe/Berlin)", "calendar_month", store.CalendarMonth,
+		},
+		{
+			"{limit: $5/day, window: calendar}", "5 USD/day (calendar, UTC)", "5 USD per calendar day (UTC)", "calendar_day",
+			store.CalendarDay,
+		},
+		{
+			"{limit: 1 tokens/week, window: calendar, timezone: America/New_York}", "1 tokens/week (calendar, America/New_York)",
+			"1 token per calendar week (America/New_York)", "calendar_week", store.CalendarWeek,
+		},
+		{
+			"{limit: 9 USD/year, window: calendar, timezone: UTC, name: annual, shadow: true}", "9 USD/year (calendar, UTC)",
+			"9 USD per calendar year (UTC)", "annual", store.CalendarYear,
+		},
 	} {
 		s := mustParse(t, limited(tc.limit))
 		got := s.Limits()[len(s.Limits())-1]
@@ -63,35 +71,57 @@ func TestCalendarRefuses(t *testing.T) {
 	t.Parallel()
 	const berlin = "{limit: 2 USD/day, window: calendar, timezone: Europe/Berlin}"
 	for _, tc := range []struct{ name, limits, want string }{
-		{"requests", "{limit: 5/day, window: calendar}",
-			`limits[0].window: is for limits of USD and tokens, not for "5/day"; leave window out: the window slides`},
-		{"slots", "{limit: 5 concurrent, window: calendar}",
-			`limits[0].window: is for limits of USD and tokens, not for "5 concurrent"; leave window out: the window slides`},
+		{
+			"requests", "{limit: 5/day, window: calendar}",
+			`limits[0].window: is for limits of USD and tokens, not for "5/day"; leave window out: the window slides`,
+		},
+		{
+			"slots", "{limit: 5 concurrent, window: calendar}",
+			`limits[0].window: is for limits of USD and tokens, not for "5 concurrent"; leave window out: the window slides`,
+		},
 		{"an hour", "{limit: 5 USD/hour, window: calendar}", `limits[0].window: is for a day, week, month or year, not for "5 USD/hour"; ` +
 			`write one of these, as 100 USD/month, or leave window out`},
 		{"a number of days", "{limit: 5 USD/30d, window: calendar}", `limits[0].window: is for a day, week, month or year, not for ` +
 			`"5 USD/30d"; write one of these, as 100 USD/month, or leave window out`},
 		{"another window", "{limit: 5 USD/day, window: fixed}", `limits[0].window: "fixed" is not known; write sliding or calendar`},
-		{"an unknown zone", "{limit: 5 USD/day, window: calendar, timezone: Europe/Bärlin}",
-			`limits[0].timezone: "Europe/Bärlin" is not a time zone; write the name of a time zone, as Europe/Berlin or UTC`},
-		{"a zone that is not there", "{limit: 5 USD/day, window: calendar, timezone: Mars/Olympus}",
-			`limits[0].timezone: "Mars/Olympus" is not a time zone; write the name of a time zone, as Europe/Berlin or UTC`},
-		{"the zone of the host", "{limit: 5 USD/day, window: calendar, timezone: Local}",
-			`limits[0].timezone: "Local" is not a time zone; write the name of a time zone, as Europe/Berlin or UTC`},
-		{"a path", "{limit: 5 USD/day, window: calendar, timezone: ../../etc/passwd}",
-			`limits[0].timezone: "../../etc/passwd" is not a time zone; write the name of a time zone, as Europe/Berlin or UTC`},
-		{"a zone without a calendar", "{limit: 5 USD/day, timezone: Europe/Berlin}",
-			`limits[0].timezone: is for windows of the calendar; write window: calendar beside it, or leave it out`},
-		{"the same calendar twice", berlin + ", {limit: 3 USD/day, window: calendar, timezone: Europe/Berlin, name: x}",
-			`limits[1]: 3 USD/day (calendar, Europe/Berlin) limits the same as 2 USD/day (calendar, Europe/Berlin); leave one of them out`},
-		{"the days of two zones", berlin + ", {limit: 3 USD/day, window: calendar, name: x}",
+		{
+			"an unknown zone", "{limit: 5 USD/day, window: calendar, timezone: Europe/Bärlin}",
+			`limits[0].timezone: "Europe/Bärlin" is not a time zone; write the name of a time zone, as Europe/Berlin or UTC`,
+		},
+		{
+			"a zone that is not there", "{limit: 5 USD/day, window: calendar, timezone: Mars/Olympus}",
+			`limits[0].timezone: "Mars/Olympus" is not a time zone; write the name of a time zone, as Europe/Berlin or UTC`,
+		},
+		{
+			"the zone of the host", "{limit: 5 USD/day, window: calendar, timezone: Local}",
+			`limits[0].timezone: "Local" is not a time zone; write the name of a time zone, as Europe/Berlin or UTC`,
+		},
+		{
+			"a path", "{limit: 5 USD/day, window: calendar, timezone: ../../etc/passwd}",
+			`limits[0].timezone: "../../etc/passwd" is not a time zone; write the name of a time zone, as Europe/Berlin or UTC`,
+		},
+		{
+			"a zone without a calendar", "{limit: 5 USD/day, timezone: Europe/Berlin}",
+			`limits[0].timezone: is for windows of the calendar; write window: calendar beside it, or leave it out`,
+		},
+		{
+			"the same calendar twice", berlin + ", {limit: 3 USD/day, window: calendar, timezone: Europe/Berlin, name: x}",
+			`limits[1]: 3 USD/day (calendar, Europe/Berlin) limits the same as 2 USD/day (calendar, Europe/Berlin); leave one of them out`,
+		},
+		{
+			"the days of two zones", berlin + ", {limit: 3 USD/day, window: calendar, name: x}",
 			`limits[1]: 3 USD/day (calendar, UTC) cannot stand beside 2 USD/day (calendar, Europe/Berlin), since the longest of their ` +
-				`windows are equally long; leave one of them out`},
-		{"a sliding window as long as the longest day", berlin + ", 3 USD/27h",
+				`windows are equally long; leave one of them out`,
+		},
+		{
+			"a sliding window as long as the longest day", berlin + ", 3 USD/27h",
 			`limits[1]: 3 USD/27h cannot stand beside 2 USD/day (calendar, Europe/Berlin), since the longest of their windows are ` +
-				`equally long; leave one of them out`},
-		{"more than a store can hold", "{limit: 5000000 USD/month, window: calendar}",
-			`limits[0].limit: "5000000 USD/month" is too large: write at most 4503599.627370495 USD, or leave the limit out`},
+				`equally long; leave one of them out`,
+		},
+		{
+			"more than a store can hold", "{limit: 5000000 USD/month, window: calendar}",
+			`limits[0].limit: "5000000 USD/month" is too large: write at most 4503599.627370495 USD, or leave the limit out`,
+		},
 	} {
 		_, _, err := Parse("p.yaml", []byte(limited(tc.limits)), Adjustments{})
 		if want := "p.yaml:4: global." + tc.want; err == nil || err.Error() != want {

@@ -126,8 +126,9 @@ func holdShape() *shape {
 		kind: objectKind, doc: "What a call by Envoy holds until its usage is told.",
 		fields: []field{
 			{name: "usd", shape: &shape{
-				kind: textKind, number: "number", doc: "A fixed amount of USD.", pattern: moneyShaped, patternText: "an amount of USD, as 0.01",
-				check: func(text string) error { _, err := parseHoldMoney(text); return err },
+				kind: textKind, number: "number", doc: "A fixed amount of USD.", pattern: moneyShaped,
+				patternText: "an amount of USD, as 0.01",
+				check:       func(text string) error { _, err := parseHoldMoney(text); return err },
 			}},
 			{name: "model", shape: &shape{
 				kind: textKind, doc: "The model whose price counts where a call names none.", pattern: modelName, patternText: modelText,
@@ -282,7 +283,7 @@ func parseLease(text string) (time.Duration, error) {
 func parseHoldMoney(text string) (int64, error) {
 	nano, err := budget.ParseMoney(text)
 	if err != nil {
-		return 0, err //nolint:wrapcheck // the error quotes the text and says what to write
+		return 0, err
 	}
 	if nano > store.MaxAmount {
 		return 0, fmt.Errorf("%s %w", quoted(text), errHoldMoney)

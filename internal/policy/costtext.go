@@ -284,9 +284,11 @@ func (r *report) readRates(v *value, per int64) budget.Rates {
 
 // meaning writes what holds, whatever was left out, for the policy's hash: a line for the rules and one for each model.
 func (c *costText) meaning() []string {
-	lines := []string{fmt.Sprintf("cost lease %d release_on_expiry %t return_requests %t unknown_price %s hold %d %q %d %d unknown_usage %s",
-		int64(c.Lease), c.ReleaseOnExpiry, c.ReturnRequests, c.OnUnknownPrice, c.Hold.USD, c.Hold.Model, c.Hold.InputTokens,
-		c.Hold.MaxOutputTokens, c.usageMeaning())}
+	lines := []string{
+		fmt.Sprintf("cost lease %d release_on_expiry %t return_requests %t", int64(c.Lease), c.ReleaseOnExpiry, c.ReturnRequests),
+		fmt.Sprintf("cost unknown_price %s unknown_usage %s", c.OnUnknownPrice, c.usageMeaning()),
+		fmt.Sprintf("cost hold %d %q %d %d", c.Hold.USD, c.Hold.Model, c.Hold.InputTokens, c.Hold.MaxOutputTokens),
+	}
 	add := func(name string, aliases []string, prices []*budget.Price) {
 		for _, p := range prices {
 			lines = append(lines, fmt.Sprintf("price %q %q from %d %v", name, aliases, p.EffectiveFrom(), p.Tiers()))

@@ -185,7 +185,9 @@ func limitsShape() *shape {
 			fields: []field{
 				{name: "limit", required: true, shape: text},
 				{name: "name", shape: &shape{
-					kind: textKind, doc: "The limit's name in metrics and statistics; by default its period, with calendar_ before it for one of the calendar.",
+					kind: textKind,
+					doc: "The limit's name in metrics and statistics; by default its period, for a calendar window with calendar_ " +
+						"before it.",
 					pattern: limitName, patternText: "at most 32 lower-case letters, digits, _ and -",
 				}},
 				{name: "shadow", shape: &shape{

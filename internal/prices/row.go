@@ -185,5 +185,5 @@ func readRate(text json.RawMessage) (int64, error) {
 	if first := text[0]; first != '-' && (first < '0' || first > '9') {
 		return 0, errNotNumber
 	}
-	return budget.ParseRate(string(text), 1) //nolint:wrapcheck // the error quotes the number; the caller adds its field
+	return budget.ParseRate(string(text), 1)
 }
