@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"context"
-	"testing"
 	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/store"
@@ -29,7 +28,7 @@ type caller struct {
 }
 
 // newCaller returns a caller whose clock stands at the suite's beginning.
-func newCaller(t *testing.T, f *Fixture) *caller {
+func newCaller(t failer, f *Fixture) *caller {
 	t.Helper()
 	c := &caller{t: t, f: f, clients: []store.Store{f.Store, f.Another()}, start: epoch}
 	if f.Set != nil {

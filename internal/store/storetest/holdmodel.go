@@ -395,7 +395,7 @@ func (m *holdModel) settle(st *store.Settlement) (store.Settled, error) {
 	name := holdName{st.Parts[0].Subject, st.ID}
 	h := m.known(name)
 	switch {
-	case h == nil && st.Release:
+	case st.Release && (h == nil || st.Waiting):
 		m.leave(name)
 		return store.Settled{}, store.ErrNoHold
 	case h == nil && st.Book == 0:

@@ -22,15 +22,22 @@ type holdWalk struct {
 	limits   map[logName][][]store.Limit // of two policies
 	calls    []*store.Request            // that were asked with a hold, admitted or not
 	ends     []*store.Settlement
-	told     []int64 // moments at which something ends
-	named    int     // ids given
+	told     []int64          // moments at which something ends
+	waiting  []*store.Request // that had a place in line
+	named    int              // ids given
 }
 
 // randomHolds compares a store with the model over random calls with holds: every answer must be the model's. rapid
 // prints its seed when a run fails.
 func randomHolds(t *testing.T, f *Fixture) {
 	t.Helper()
-	c, run := newCaller(t, f), 0
+	walkHolds(t, newCaller(t, f))
+}
+
+// walkHolds makes the random runs.
+func walkHolds(t rapid.TB, c *caller) {
+	t.Helper()
+	run := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		run++
 		w := newHoldWalk(rt, c, run)
@@ -38,9 +45,9 @@ func randomHolds(t *testing.T, f *Fixture) {
 			"reserve": w.reserves, "reserve2": w.reserves, "spend": w.spends, "again": w.again, "extend": w.extends,
 			"settle": w.settles, "settle2": w.settles, "repeat": w.repeats, "book": w.books,
 			"pass": w.pass, "pass2": w.pass, "pass3": w.pass, "reset": w.resets, "look": w.looks,
+			"wait": w.waits, "wait2": w.waits, "queue": w.queues,
 		})
 	})
-	c.t = t
 }
 
 // newHoldWalk begins a run with a time and users of its own; the global subject begins anew.
@@ -186,6 +193,35 @@ func (w *holdWalk) reserves(rt *rapid.T) {
 	w.ask(req)
 }
 
+// queues asks for a slot in line, and for nothing else.
+func (w *holdWalk) queues(rt *rapid.T) {
+	s := rapid.SampledFrom(w.subjects).Draw(rt, "subject")
+	for range rapid.IntRange(1, 3).Draw(rt, "waiters") {
+		w.named++
+		req := &store.Request{Checks: w.of(rt, s, map[store.Unit]int64{store.Concurrent: 1})}
+		req.Hold = holdOf(fmt.Sprintf("id %d", w.named), req.Checks)
+		req.Hold.InLine = true
+		w.calls = append(w.calls, req)
+		w.ask(req)
+	}
+}
+
+// waits asks again for what has a place in line, or had one, or gives the place up.
+func (w *holdWalk) waits(rt *rapid.T) {
+	if len(w.waiting) == 0 {
+		return
+	}
+	req := rapid.SampledFrom(w.waiting[max(0, len(w.waiting)-6):]).Draw(rt, "waiter")
+	switch rapid.IntRange(0, 4).Draw(rt, "leaves") {
+	case 3:
+		w.end(&store.Settlement{Parts: partsOf(req.Checks), ID: req.Hold.ID, Fingerprint: 3, Release: true})
+	case 4:
+		w.end(&store.Settlement{Parts: partsOf(req.Checks), ID: req.Hold.ID, Fingerprint: 3, Release: true, Waiting: true})
+	default:
+		w.ask(req)
+	}
+}
+
 // again asks again for what was asked for, maybe with another fingerprint.
 func (w *holdWalk) again(rt *rapid.T) {
 	if len(w.calls) == 0 {
@@ -267,6 +303,7 @@ func (w *holdWalk) ask(req *store.Request) {
 		}
 	}
 	if want.Hold.Queued {
+		w.waiting = append(w.waiting, req)
 		w.told = append(w.told, w.start+us(store.WaiterLife))
 	}
 }

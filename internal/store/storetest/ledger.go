@@ -75,7 +75,7 @@ func ledger(t *testing.T, f *Fixture) {
 		t.Errorf("seed %d: %s", run.seed, wrong)
 	}
 	for what, n := range run.varied() {
-		if n == 0 {
+		if n == 0 && (!f.TwoStep || what != "open hold at the end") {
 			t.Errorf("seed %d: the run was too dull: no %s", run.seed, what)
 		}
 	}
@@ -309,6 +309,10 @@ func (r *ledgerRun) end(client store.Store, id string, p *page) {
 
 // audit closes the books and compares them with the store's.
 func (r *ledgerRun) audit() {
+	if r.f.TwoStep { // where the parts of a hold do not end in one moment
+		r.now += us(hour)
+		r.f.Set(r.now)
+	}
 	used, held := make(map[logName]int64), make(map[logName]int64)
 	for _, id := range r.ids {
 		p := r.pages[id]

@@ -94,6 +94,22 @@ func lineTales() []tale {
 			s.settle("holder", 0, 0).gives(ended{was: store.Active})
 			s.ask("passer", one).admitted().uses(1)
 		}},
+		{"a waiter that goes takes nothing from a call of its id that was admitted meanwhile", func(s *story) {
+			one := slot(s.user, 1)
+			s.ask("holder", one).admitted()
+			s.ask("a", one).inLine().denied().queued(0)
+			s.ask("b", one).inLine().denied().queued(1)
+			s.settle("holder", 0, 0).gives(ended{was: store.Active})
+			s.ask("a", one).inLine().admitted()
+			for _, id := range []string{"a", "b"} {
+				goes := s.release(id)
+				goes.st.Waiting = true
+				goes.fails(store.ErrNoHold)
+			}
+			s.look(one).denied().uses(1)
+			s.settle("a", 0, 0).gives(ended{was: store.Active})
+			s.ask("passer", one).admitted()
+		}},
 		{"a place is given only if slots are all that is missing", func(s *story) {
 			rich, one := money(s.user, 6, lim(10, day)), slot(s.user, 1)
 			s.ask("holder", rich, one).admitted()

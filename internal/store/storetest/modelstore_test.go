@@ -2,9 +2,9 @@ package storetest
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
@@ -12,13 +12,16 @@ import (
 // modelStore is a store made of the model: what the suite demands, the model does, and what the suite must find can be
 // planted in it. It keeps overrides by the other model, of which it is one.
 type modelStore struct {
-	mu     sync.Mutex
-	clock  func() int64
-	model  *holdModel
-	old    *model
-	settle func(*store.Settlement, *store.Settled, error) error // what is planted after a settlement; nil for nothing
-	before func(*store.Request)                                 // and before a request
-	after  func(*store.Request, *store.Answer)                  // and after it
+	mu    sync.Mutex
+	clock func() int64
+	model *holdModel
+	old   *model
+	// What is planted; nil for nothing.
+	before func(*store.Request)                                 // before a request
+	after  func(*store.Request, *store.Answer)                  // after it
+	ending func(*store.Settlement)                              // before a settlement
+	settle func(*store.Settlement, *store.Settled, error) error // after it
+	reset  func(store.Subject)                                  // in the place of a reset
 }
 
 func newModelStore(clock func() int64) *modelStore {
@@ -30,8 +33,7 @@ func (s *modelStore) Admit(_ context.Context, req *store.Request, ans *store.Ans
 	defer s.mu.Unlock()
 	s.model.now = s.clock()
 	if s.before != nil {
-		own := *req
-		req = &own
+		req = cloned(req)
 		s.before(req)
 	}
 	if stale := s.old.stale(req.Checks); stale != nil {
@@ -51,6 +53,11 @@ func (s *modelStore) Settle(_ context.Context, st *store.Settlement, out *store.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.model.now = s.clock()
+	if s.ending != nil {
+		own := *st
+		st = &own
+		s.ending(st)
+	}
 	got, err := s.model.settle(st)
 	*out = got
 	if s.settle != nil {
@@ -62,8 +69,26 @@ func (s *modelStore) Settle(_ context.Context, st *store.Settlement, out *store.
 func (s *modelStore) Reset(_ context.Context, subject store.Subject) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.reset != nil {
+		s.reset(subject)
+		return nil
+	}
 	s.model.reset(subject)
 	return nil
+}
+
+// cloned is a request of its own, that a planted violation may change.
+func cloned(req *store.Request) *store.Request {
+	own := *req
+	if req.Hold != nil {
+		hold := *req.Hold
+		own.Hold = &hold
+	}
+	own.Checks = slices.Clone(req.Checks)
+	for i := range own.Checks {
+		own.Checks[i].Limits = slices.Clone(own.Checks[i].Limits)
+	}
+	return &own
 }
 
 func (s *modelStore) SetOverride(_ context.Context, subject store.Subject, value string) (int64, error) {
@@ -106,5 +131,3 @@ func TestModelKeepsTheContract(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) { p.run(t, modelFixture(nil)) })
 	}
 }
-
-var _ = time.Second

@@ -42,24 +42,30 @@ func moneyVolume(t *testing.T, f *Fixture) {
 			w := &moneyFlood{
 				story: newStory(newCaller(t, f), i, v.name), seed: seed, random: rand.New(rand.NewPCG(seed, 0)), limits: v.limits,
 			}
-			w.now = w.start
-			for n := range v.holds {
-				w.now += us(v.apart)
-				w.f.Set(w.now)
-				w.hold(n)
-				if n > 0 && w.random.IntN(10) > 0 {
-					w.end(n - 1)
-				}
-				if w.random.IntN(20) == 0 {
-					w.end(w.random.IntN(n + 1)) // late, out of what is merged by now
-				}
-			}
-			for n := range v.holds {
-				w.end(n)
-			}
-			w.drain()
+			w.flood(v.holds, v.apart)
 		})
 	}
+}
+
+// flood takes holds and settles them, most at once, some late, the last after all have been taken.
+func (w *moneyFlood) flood(holds int, apart time.Duration) {
+	w.t.Helper()
+	w.now = w.start
+	for n := range holds {
+		w.now += us(apart)
+		w.f.Set(w.now)
+		w.hold(n)
+		if n > 0 && w.random.IntN(10) > 0 {
+			w.end(n - 1)
+		}
+		if w.random.IntN(20) == 0 {
+			w.end(w.random.IntN(n + 1)) // out of what is merged by now
+		}
+	}
+	for n := range holds {
+		w.end(n)
+	}
+	w.drain()
 }
 
 // hold takes a hold and compares.
