@@ -176,10 +176,6 @@ func (a *api) call(w http.ResponseWriter, r *http.Request, places chan struct{},
 			return
 		}
 	}
-	// The server's own timeouts are for calls that wait for nothing. From here on the call's time is bounded by its
-	// context, and that of the answer when it is sent. Without deadlines, as in a test, there are none to change.
-	_ = answer.control.SetReadDeadline(time.Time{})
-	_ = answer.control.SetWriteDeadline(time.Now().Add(timeout + sendTimeout))
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	r = r.WithContext(ctx)
@@ -201,7 +197,8 @@ func (a *api) catch(w *answerWriter, r *http.Request) {
 	}
 }
 
-// answerWriter bounds the time that an answer has from its begin on.
+// answerWriter gives an answer its own time from its begin on. The server's write timeout counts from the request's, and a wait
+// for a slot may last longer.
 type answerWriter struct {
 	http.ResponseWriter
 

@@ -31,17 +31,18 @@ func writeLimits(states []engine.LimitState) []*costv1.LimitState {
 func writeLimit(s *engine.LimitState) *costv1.LimitState {
 	l := &s.Limit
 	written := &costv1.LimitState{
-		Tier:      s.Tier,
-		Id:        utf8Text(s.ID),
-		Plan:      s.Plan,
-		Name:      l.Name,
-		Unit:      l.Unit.String(),
-		Limit:     amount(l.Unit, l.Max),
-		Used:      amount(l.Unit, s.Used),
-		Held:      amount(l.Unit, s.Held),
-		Spent:     amount(l.Unit, max(s.Used-s.Held, 0)),
-		Remaining: amount(l.Unit, max(l.Max-s.Used, 0)),
-		Shadow:    l.Shadow,
+		Tier:        s.Tier,
+		Id:          utf8Text(s.ID),
+		Plan:        s.Plan,
+		Name:        l.Name,
+		Unit:        l.Unit.String(),
+		Limit:       amount(l.Unit, l.Max),
+		Used:        amount(l.Unit, s.Used),
+		Held:        amount(l.Unit, s.Held),
+		Spent:       amount(l.Unit, max(s.Used-s.Held, 0)),
+		Remaining:   amount(l.Unit, max(l.Max-s.Used, 0)),
+		Shadow:      l.Shadow,
+		Description: l.Describe(),
 	}
 	if l.Unit != store.Concurrent {
 		written.Period = durationpb.New(l.Period)

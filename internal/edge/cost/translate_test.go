@@ -235,15 +235,17 @@ func TestTheCallerIsAnsweredWhatTheEngineAnswers(t *testing.T) {
 		{
 			Tier: "user", Id: "123", Plan: "free", Name: "minute", Unit: "requests", Period: durationpb.New(time.Minute),
 			Limit: "10", Used: "12", Held: "0", Spent: "12", Remaining: "0", ResetsAt: timestamppb.New(noon),
+			Description: "10 requests per minute",
 		},
 		{
 			Tier: "user", Id: "123", Plan: "free", Name: "day", Unit: "usd", Period: durationpb.New(day),
 			Limit: "5", Used: "0.000260601", Held: "0.000000001", Spent: "0.0002606", Remaining: "4.999739399",
-			ResetsAt: timestamppb.New(noon),
+			ResetsAt: timestamppb.New(noon), Description: "5 USD per day",
 		},
 		{
 			Tier: "global", Plan: "global", Name: "concurrent", Unit: "concurrent",
 			Limit: "100", Used: "40", Held: "0", Spent: "40", Remaining: "60",
+			Description: "100 concurrent requests",
 		},
 	}
 	breakdown := &costv1.Breakdown{

@@ -98,6 +98,54 @@ func TestStats(t *testing.T) {
 	}
 }
 
+func TestTheCostOfTodayIsThatOfTheCalendarsDay(t *testing.T) {
+	const day = 24 * time.Hour
+	calendar := usage("day", store.USD, 3_000_000_000, 5_000_000_000, 0)
+	calendar.Limit.Calendar = store.NewCalendar(store.CalendarDay, time.UTC)
+	calendar.Limit.Period = calendar.Limit.Calendar.Longest()
+	hour, sliding := usage("hour", store.USD, 1_000_000_000, 5_000_000_000, time.Hour), usage("24h", store.USD, 2_000_000_000, 5_000_000_000, day)
+	for _, tc := range []struct {
+		name  string
+		usd   []engine.LimitUsage
+		today string
+	}{
+		{"the calendar's day", []engine.LimitUsage{hour, sliding, calendar}, "3"},
+		{"any day", []engine.LimitUsage{hour, sliding}, "2"},
+		{"the shortest window", []engine.LimitUsage{hour}, "1"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			fake := &fakeEngine{user: engine.TierUsage{USD: tc.usd}}
+			rec := get(t, Options{Engine: fake}, http.MethodGet, PathStats+"?user_id=1", nil)
+			if want := `"cost":{"today":` + tc.today + `,`; !strings.Contains(rec.Body.String(), want) {
+				t.Errorf("the answer is %s, want %s", rec.Body, want)
+			}
+		})
+	}
+}
+
+func TestTheAPIHasItsPaths(t *testing.T) {
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte(r.Method + " " + r.URL.EscapedPath()))
+	})
+	for _, tc := range []struct {
+		method, path string
+		status       int
+	}{
+		{http.MethodPost, "/v1/reservations", http.StatusOK},
+		{http.MethodGet, "/v1/users/a%2Fb/usage", http.StatusOK},
+		{http.MethodGet, "/openapi.yaml", http.StatusOK},
+		{http.MethodPost, "/openapi.yaml", http.StatusMethodNotAllowed},
+	} {
+		rec := get(t, Options{Engine: &fakeEngine{}, API: api}, tc.method, tc.path, nil)
+		if rec.Code != tc.status || (tc.status == http.StatusOK && rec.Body.String() != tc.method+" "+tc.path) {
+			t.Errorf("%s %s is answered %d: %s", tc.method, tc.path, rec.Code, rec.Body)
+		}
+	}
+	if rec := get(t, Options{Engine: &fakeEngine{}}, http.MethodPost, "/v1/reservations", nil); rec.Code != http.StatusNotFound {
+		t.Errorf("without an API its path is answered %d, want 404", rec.Code)
+	}
+}
+
 func TestWhoIsAskedFor(t *testing.T) {
 	for _, tc := range []struct {
 		name, target, header string

@@ -132,16 +132,20 @@ func newWindows(us []engine.LimitUsage, now time.Time) windows {
 	return ws
 }
 
-// newCost is the money of the window of a day; without one, of the shortest window; nil if money is not limited.
+// newCost is the money of the calendar's day; without one, of the window of a day, or of the shortest; nil if money is not
+// limited.
 func newCost(us []engine.LimitUsage, now time.Time) *costWindow {
 	if len(us) == 0 {
 		return nil
 	}
 	chosen := &us[0]
 	for i := range us {
-		if us[i].Limit.Period == 24*time.Hour {
+		if c := us[i].Limit.Calendar; c != nil && c.Unit() == store.CalendarDay {
 			chosen = &us[i]
 			break
+		}
+		if us[i].Limit.Period == 24*time.Hour {
+			chosen = &us[i]
 		}
 	}
 	w := newWindow(chosen, now)

@@ -1813,7 +1813,9 @@ type LimitState struct {
 	// the unit concurrent.
 	ResetsAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=resets_at,json=resetsAt,proto3" json:"resets_at,omitempty"`
 	// shadow says that the limit is evaluated and never enforced.
-	Shadow        bool `protobuf:"varint,13,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	Shadow bool `protobuf:"varint,13,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// description says the limit to a person, as "5 USD per day".
+	Description   string `protobuf:"bytes,14,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1937,6 +1939,13 @@ func (x *LimitState) GetShadow() bool {
 		return x.Shadow
 	}
 	return false
+}
+
+func (x *LimitState) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
 }
 
 // Denial is a limit that denies. An amount is a decimal string: of the unit usd in USD, else a whole number.
@@ -2293,7 +2302,7 @@ const file_ratelimitd_cost_v1_cost_proto_rawDesc = "" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\"c\n" +
 	"\x10GetUsageResponse\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x126\n" +
-	"\x06limits\x18\x02 \x03(\v2\x1e.ratelimitd.cost.v1.LimitStateR\x06limits\"\xe2\x02\n" +
+	"\x06limits\x18\x02 \x03(\v2\x1e.ratelimitd.cost.v1.LimitStateR\x06limits\"\x84\x03\n" +
 	"\n" +
 	"LimitState\x12\x12\n" +
 	"\x04tier\x18\x01 \x01(\tR\x04tier\x12\x0e\n" +
@@ -2309,7 +2318,8 @@ const file_ratelimitd_cost_v1_cost_proto_rawDesc = "" +
 	" \x01(\tR\x05spent\x12\x1c\n" +
 	"\tremaining\x18\v \x01(\tR\tremaining\x127\n" +
 	"\tresets_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\bresetsAt\x12\x16\n" +
-	"\x06shadow\x18\r \x01(\bR\x06shadow\"\xc1\x02\n" +
+	"\x06shadow\x18\r \x01(\bR\x06shadow\x12 \n" +
+	"\vdescription\x18\x0e \x01(\tR\vdescription\"\xc1\x02\n" +
 	"\x06Denial\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
