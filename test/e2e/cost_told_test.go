@@ -92,7 +92,8 @@ func answerCases() []answerCase {
 			want: used("868", "145", "cost", "2607", "usage", "end input_tokens output_tokens cost"),
 		},
 		{name: "a text that looks like a usage", body: `{"choices":[{"message":{"content":` +
-			strconv.Quote(`"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}} \`) + `}}],` + plainUsage + `}`, want: used("868", "145")},
+			strconv.Quote(`"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}} \`) + `}}],` + plainUsage + `}`,
+			want: used("868", "145")},
 		{
 			name: "such a text after the usage",
 			body: `{` + plainUsage + `,"x":` + strconv.Quote(`,"usage":{"completion_tokens":1}`) + `,"y":"\\\"","z":"\u0022"}`,
@@ -115,7 +116,10 @@ func answerCases() []answerCase {
 		{name: "no JSON", body: `}}]]"{{{[[[,,,:::"\`, want: nothing},
 		{name: "an empty body", want: nothing},
 		{name: "another type", media: "text/plain", body: `{` + plainUsage + `}`, want: nothing},
-		{name: "a compressed answer", header: map[string]string{"Content-Encoding": "br"}, body: `{` + plainUsage + `}`, want: nothing},
+		{
+			name: "a compressed answer", header: map[string]string{"Content-Encoding": "br"}, body: `{` + plainUsage + `}`,
+			want: nothing,
+		},
 		{
 			name: "an error", status: http.StatusBadGateway, body: `{` + plainUsage + `}`,
 			want: told{"usage": "end", "outcome": "error"},
@@ -134,8 +138,11 @@ func answerCases() []answerCase {
 			want: used("868", "145"),
 		},
 		{name: "a model's name that is no name", body: "{\"model\":\"a\xffb\"," + plainUsage + `}`, want: used("868", "145")},
-		{name: "deep nesting", body: `{"a":` + strings.Repeat(`[{"usage":`, 300) + `1` + strings.Repeat(`}]`, 300) + `,` + plainUsage + `}`,
-			want: used("868", "145")},
+		{
+			name: "deep nesting",
+			body: `{"a":` + strings.Repeat(`[{"usage":`, 300) + `1` + strings.Repeat(`}]`, 300) + `,` + plainUsage + `}`,
+			want: used("868", "145"),
+		},
 
 		{
 			name: "a long answer",
@@ -148,8 +155,8 @@ func answerCases() []answerCase {
 		{name: "events with CR", media: eventMedia, body: events("\r"), want: used("868", "145", "model", "m")},
 		{
 			name: "usage in every event: the last one counts", media: eventMedia,
-			body: "data: {\"usage\":{\"prompt_tokens\":868,\"completion_tokens\":1,\"completion_tokens_details\":{\"reasoning_tokens\":1}}}\n\n" +
-				"data: {" + plainUsage + "}\n\ndata: [DONE]\n\n",
+			body: "data: {\"usage\":{\"prompt_tokens\":868,\"completion_tokens\":1," +
+				"\"completion_tokens_details\":{\"reasoning_tokens\":1}}}\n\n" + "data: {" + plainUsage + "}\n\ndata: [DONE]\n\n",
 			want: used("868", "145", "reasoning_tokens", "0", "usage", "end input_tokens output_tokens reasoning_tokens"),
 		},
 		{
@@ -168,7 +175,10 @@ func answerCases() []answerCase {
 				"{\"input_tokens\":868,\"output_tokens\":145}}}\n\n",
 			want: used("868", "145", "model", "m"),
 		},
-		{name: "fields that are not data", media: eventMedia, body: "datas: {" + plainUsage + "}\n\nevent:{" + plainUsage + "}\n\n", want: nothing},
+		{
+			name: "fields that are not data", media: eventMedia,
+			body: "datas: {" + plainUsage + "}\n\nevent:{" + plainUsage + "}\n\n", want: nothing,
+		},
 	}
 }
 
@@ -370,13 +380,18 @@ func TestDeniedRequestEndsNothing(t *testing.T) {
 // TestWhatIsAskedBeforehand has clients set every header that a question may be made from.
 func TestWhatIsAskedBeforehand(t *testing.T) {
 	t.Parallel()
-	assistant := harness.Assistant(t, func(*http.Request) harness.Reply { return harness.Reply{} })
+	assistant := harness.Assistant(t, func(r *http.Request) harness.Reply {
+		if got := r.Header.Get("Accept-Encoding"); got != "" {
+			t.Errorf("the assistant is asked for the encoding %q, which Envoy could not read", got)
+		}
+		return harness.Reply{}
+	})
 	s := newSidecar(t)
 	shipped := harness.Between(t, assistant.Addr, s.addr)
 	trusting := shipped.With("- remove: x-model", "- remove: x-1").With("- remove: x-estimated-input-tokens", "- remove: x-2").
 		With("- remove: x-max-output-tokens", "- remove: x-3")
 	estimates := map[string]string{
-		"x-model": "gpt", "x-estimated-input-tokens": "12", "x-max-output-tokens": "99", "accept-encoding": "br", "x-request-id": "mine",
+		"x-model": "gpt", "x-estimated-input-tokens": "12", "x-max-output-tokens": "99", "x-request-id": "mine",
 	}
 	long := strings.Repeat("x", 8000)
 	e, trustingEnvoy := harness.Envoy(t, harness.EnvoyCostFile, shipped), harness.Envoy(t, harness.EnvoyCostFile, trusting)
@@ -391,7 +406,8 @@ func TestWhatIsAskedBeforehand(t *testing.T) {
 		{name: "a trusted proxy's estimates", envoy: trustingEnvoy, user: "b", header: estimates, want: told{
 			"user_id": "b", "request_id": "mine", "model": "gpt", "input_tokens": "12", "max_output_tokens": "99",
 		}},
-		{name: "nobody", envoy: e, want: told{"user_id": "anonymous", "request_id": "r"}, header: map[string]string{"x-request-id": "r"}},
+		{name: "nobody", envoy: e, header: map[string]string{"x-request-id": "r"},
+			want: told{"user_id": "anonymous", "request_id": "r"}},
 		{name: "an endless id", envoy: e, user: "c", header: map[string]string{"x-request-id": long},
 			want: told{"user_id": "c", "request_id": long}},
 	} {
