@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -54,4 +55,39 @@ func BenchmarkDeny(b *testing.B) {
 	benchAdmit(b, []store.Limit{
 		{Max: 10, Period: time.Minute}, {Max: 100, Period: time.Hour}, {Max: 500, Period: 24 * time.Hour},
 	})
+}
+
+// BenchmarkReserveAndSettle takes a request, a slot and money of a user and of the global subject, and settles them.
+func BenchmarkReserveAndSettle(b *testing.B) {
+	s := New(Options{})
+	day := []store.Limit{{Max: store.MaxAmount, Period: 24 * time.Hour}}
+	slots := []store.Limit{{Max: 1000}}
+	user, global := store.Subject{Kind: "user"}, store.Subject{Kind: "global"}
+	req := &store.Request{
+		Checks: []store.Check{
+			{Unit: store.Requests, Amount: 1, Limits: benchUser},
+			{Unit: store.USD, Amount: 10, Limits: day},
+			{Unit: store.Concurrent, Amount: 1, Limits: slots},
+			{Subject: global, Unit: store.USD, Amount: 10, Limits: day},
+			{Subject: global, Unit: store.Concurrent, Amount: 1, Limits: slots},
+		},
+		Hold: &store.Hold{Lease: 30 * time.Second, Slot: true, USD: 10},
+	}
+	st := &store.Settlement{USD: 7, Parts: []store.Part{{USD: 24 * time.Hour}, {Subject: global, USD: 24 * time.Hour}}}
+	ans, out := new(store.Answer), new(store.Settled)
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		user.ID = fmt.Sprintf("user-%d", n%benchUsers)
+		for i := range 3 {
+			req.Checks[i].Subject = user
+		}
+		req.Hold.ID = strconv.Itoa(n)
+		st.Parts[0].Subject, st.ID = user, req.Hold.ID
+		if err := s.Admit(context.Background(), req, ans); err != nil || !ans.Admitted {
+			b.Fatal(ans, err)
+		}
+		if err := s.Settle(context.Background(), st, out); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

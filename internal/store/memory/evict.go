@@ -106,18 +106,21 @@ func (s *Store) sweep(sh *shard, o *order, steps int, now int64) {
 }
 
 // shrink makes room until the store is within its bound, with no lock held. The shards take turns. The answers that are
-// kept for repeats give way first if they take more than half of the room, the oldest first; then the subjects used the
-// longest ago lose their usage. Slots and open holds stay, and so does what is known of the holds of such a subject.
+// kept for repeats give way first if they take more than half of the room, the oldest of a shard first; then the subjects
+// used the longest ago lose their usage; then all answers give way. Slots and open holds stay, and so does what is known
+// of the holds of a subject that loses its usage: what is settled of them later is forgotten with it.
 func (s *Store) shrink(now int64) {
-	for barren := 0; barren < len(s.shards) && s.bytes.Load() > s.maxBytes; {
-		sh := &s.shards[s.victim.Add(1)%uint64(len(s.shards))]
+	shards := len(s.shards)
+	for barren := 0; barren < 2*shards && s.bytes.Load() > s.maxBytes; {
+		sh := &s.shards[s.victim.Add(1)%uint64(shards)]
 		sh.mu.Lock()
+		tooMany := s.answers.Load() > s.maxBytes/2
 		switch {
-		case sh.ended.oldest != nil && (s.answers.Load() > s.maxBytes/2 || sh.usage.oldest == nil):
+		case sh.ended.oldest != nil && (tooMany || barren >= shards):
 			s.forget(sh, sh.ended.oldest)
 			s.forgotten.Add(1)
-			barren = 0
-		case sh.usage.oldest != nil && s.answers.Load() <= s.maxBytes/2:
+			barren = min(barren, shards)
+		case sh.usage.oldest != nil && !tooMany:
 			s.evict(sh, sh.usage.oldest, now)
 			barren = 0
 		default:

@@ -49,7 +49,7 @@ func (s *Store) finishHold(sh *shard, h *hold, forget int64) {
 		sh.ended.remove(h)
 	} else {
 		h.ended = true
-		s.kept.Add(-keptSize(h.id, len(h.shares)))
+		s.kept.Add(-h.kept)
 		s.answers.Add(h.bytes)
 	}
 	sh.ended.push(h)
@@ -61,7 +61,7 @@ func (s *Store) forget(sh *shard, h *hold) {
 		sh.ended.remove(h)
 		s.answers.Add(-h.bytes)
 	} else {
-		s.kept.Add(-keptSize(h.id, len(h.shares)))
+		s.kept.Add(-h.kept)
 	}
 	delete(sh.holds, holdKey{h.first, h.id})
 	s.bytes.Add(-h.bytes)

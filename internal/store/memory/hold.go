@@ -9,12 +9,13 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
-// Estimated sizes, bytes: a hold with its place in the map, a subject's share of it with its place in a list, and what a
-// subject keeps for holds.
+// Estimated sizes, bytes: a hold with its place in the map, a subject's share of it, what a subject keeps for holds, and a
+// place in a list of leases.
 const (
 	holdBytes    = 320
-	shareBytes   = 104
+	shareBytes   = 72
 	holdingBytes = 128
+	leaseBytes   = 8
 )
 
 // amounts are tokens and nano-USD, as place has them.
@@ -54,6 +55,7 @@ type hold struct {
 	end         *ending // nil until it is settled
 	ended       bool    // its lease was over or it was settled, as far as has been noticed
 	bytes       int64
+	kept        int64 // what cannot be evicted while it is open
 	newer       *hold // in the order of ending
 	older       *hold
 }
@@ -102,8 +104,8 @@ type holdKey struct {
 }
 
 // search is where a share of a lease that ends at a moment stands, or would stand.
-func (l leases) search(expires int64) int {
-	i, _ := slices.BinarySearchFunc(l, expires, func(sh *share, t int64) int {
+func (l *leases) search(expires int64) int {
+	i, _ := slices.BinarySearchFunc(*l, expires, func(sh *share, t int64) int {
 		if sh.hold.expires < t {
 			return -1
 		}
@@ -142,9 +144,9 @@ func (hg *holding) size() int64 {
 	if hg == nil {
 		return 0
 	}
-	all := holdingBytes + 8*int64(cap(hg.slots)+cap(hg.plain)) + waiterBytes*int64(cap(hg.line))
+	all := holdingBytes + leaseBytes*int64(cap(hg.slots)+cap(hg.plain)) + waiterBytes*int64(cap(hg.line))
 	for i := range hg.line {
-		all += int64(len(hg.line[i].id))
+		all += hg.line[i].size()
 	}
 	return all
 }
@@ -163,9 +165,16 @@ func (h *hold) size() int64 {
 	return all
 }
 
-// keptSize estimates what stays of an open hold when usage is evicted, its subjects included.
-func keptSize(id string, shares int) int64 {
-	return int64(holdBytes+len(id)) + (shareBytes+subjectBytes+holdingBytes)*int64(shares)
+// keptFor estimates what stays of an open hold when usage is evicted, its subjects and room in lists that double
+// when they grow included.
+func keptFor(id string, slots []slot) int64 {
+	all := int64(holdBytes + len(id))
+	for i := range slots {
+		if k := slots[i].key; i == 0 || slots[i-1].key != k {
+			all += int64(shareBytes + subjectBytes + holdingBytes + 2*leaseBytes + len(k.kind) + len(k.id))
+		}
+	}
+	return all
 }
 
 // stands is a hold as an answer tells it.
@@ -184,10 +193,13 @@ func (sh *share) counts() bool { return sh.epoch == sh.sub.holding.epoch }
 // followed, microseconds, in which the share has counted nothing so far; 0 for not at all.
 func (sh *share) change(u store.Unit, to, keep, now int64) {
 	i := place(u)
-	delta := to - sh.has[i]
 	before := sh.has[i]
+	delta := to - before
+	if !sh.books[i] || delta == 0 {
+		return
+	}
 	sh.has[i] = to
-	if !sh.counts() || !sh.books[i] || delta == 0 {
+	if !sh.counts() {
 		return
 	}
 	if sh.open {
@@ -230,7 +242,7 @@ func (s *Store) keep(req *store.Request, slots []slot, now int64) *hold {
 	ask := req.Hold
 	h := &hold{
 		id: strings.Clone(ask.ID), fingerprint: ask.Fingerprint, status: store.Active, releases: ask.ReleaseOnExpiry,
-		at: now, expires: now + us(ask.Lease), shares: make([]share, 0, countSubjects(slots)),
+		at: now, expires: now + us(ask.Lease), shares: make([]share, 0, countSubjects(slots)), kept: keptFor(ask.ID, slots),
 	}
 	h.forget = h.expires + us(store.KeepAnswers)
 	h.held = amountsOf(ask.USD, ask.Tokens)
@@ -293,7 +305,7 @@ func (s *Store) link(h *hold, sh *shard) {
 		}
 	}
 	s.known.Add(1)
-	s.kept.Add(keptSize(h.id, len(h.shares)))
+	s.kept.Add(h.kept)
 	s.accountHold(h)
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/window"
 )
 
-// waiterBytes is the size of a place in a line, estimated.
-const waiterBytes = 88
+// waiterBytes is the size of a place in a line, estimated, its names aside.
+const waiterBytes = 64
 
 // waiter is a place in a subject's line for a slot.
 type waiter struct {
@@ -18,6 +18,12 @@ type waiter struct {
 	id    string
 	dies  int64 // when the place is lost unless it is asked for again
 }
+
+// size is what a waiter's names take, bytes.
+func (w *waiter) size() int64 { return int64(len(w.first.kind) + len(w.first.id) + len(w.id)) }
+
+// keptSize estimates what a waiter takes in a line that doubles when it grows.
+func (w *waiter) keptSize() int64 { return 2*waiterBytes + w.size() }
 
 // place finds a waiter's place: how many live ones stand before it. One that has none stands behind all.
 func (s *Store) place(sub *subject, first key, id string, now int64) (before int, has bool) {
@@ -34,12 +40,17 @@ func (s *Store) place(sub *subject, first key, id string, now int64) (before int
 	return len(line), false
 }
 
-// join gives a waiter a place at the end of a subject's line.
-func (s *Store) join(sub *subject, first key, id string, now int64) {
-	hg := sub.holding
-	hg.line = append(hg.line, waiter{first: first.clone(), id: strings.Clone(id), dies: now + us(store.WaiterLife)})
-	s.kept.Add(waiterBytes + int64(len(id)))
+// join gives a waiter a place at the end of a subject's line, if there is room for it.
+func (s *Store) join(sub *subject, first key, id string, now int64) bool {
+	w := waiter{first: first, id: id, dies: now + us(store.WaiterLife)}
+	if s.room(w.keptSize()) != nil {
+		return false
+	}
+	w.first, w.id = first.clone(), strings.Clone(id)
+	sub.holding.line = append(sub.holding.line, w)
+	s.kept.Add(w.keptSize())
 	s.account(sub)
+	return true
 }
 
 // leave gives a waiter's place in a subject's line up.
@@ -56,7 +67,7 @@ func (s *Store) deleteWaiters(sub *subject, goes func(*waiter) bool) {
 	hg.line = slices.DeleteFunc(hg.line, func(w waiter) bool {
 		gone := goes(&w)
 		if gone {
-			freed += waiterBytes + int64(len(w.id))
+			freed += w.keptSize()
 		}
 		return gone
 	})
@@ -122,15 +133,13 @@ func (s *Store) queue(req *store.Request, slots []slot, now int64, ans *store.An
 		}
 		before, has := s.place(sl.sub, first, id, now)
 		lacks := alone && len(c.Limits) > 0 && !c.Limits[0].Shadow && ans.States[sl.state].Wait != 0
-		if has {
+		switch {
+		case has:
 			sl.sub.holding.line[before].dies = now + us(store.WaiterLife)
-		} else if lacks {
-			if s.room(waiterBytes+int64(len(id))) != nil {
-				continue
-			}
-			s.join(sl.sub, first, id, now)
+		case lacks:
+			has = s.join(sl.sub, first, id, now)
 		}
-		if lacks {
+		if has && lacks {
 			ans.Hold.Queued, ans.Hold.Ahead = true, max(ans.Hold.Ahead, before)
 		}
 	}

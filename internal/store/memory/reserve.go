@@ -62,7 +62,7 @@ func (s *Store) admitHold(req *store.Request, slots []slot, now int64, ans *stor
 	if err := s.mayAdd(req, slots); err != nil {
 		return err
 	}
-	if err := s.room(keptSize(id, countSubjects(slots))); err != nil {
+	if err := s.room(keptFor(id, slots)); err != nil {
 		return err
 	}
 	s.add(req, slots, now, ans)
