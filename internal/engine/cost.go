@@ -10,14 +10,22 @@ import (
 
 // Bounds of what callers of the cost API may send, over all edges.
 const (
-	// MaxTTL and MinTTL bound a reservation's lease; DefaultTTL stands for none.
-	MinTTL, DefaultTTL, MaxTTL = store.MinLease, 30 * time.Second, store.MaxLease
+	// MinTTL is the shortest lease of a reservation.
+	MinTTL = store.MinLease
+	// DefaultTTL is the lease of a reservation that names none.
+	DefaultTTL = 30 * time.Second
+	// MaxTTL is the longest lease of a reservation.
+	MaxTTL = store.MaxLease
 	// MaxWait bounds how long a reservation may wait for a slot.
 	MaxWait = 5 * time.Minute
 	// MaxTokens bounds each count of tokens of a call: 1e12.
 	MaxTokens = 1_000_000_000_000
-	// MaxID bounds user ids, subjects, tags and plans; MaxModel a model's name; MaxKey an idempotency key. Bytes.
-	MaxID, MaxModel, MaxKey = 512, 256, 256
+	// MaxID bounds user ids, plans, and the keys and values of subjects and tags, bytes.
+	MaxID = 512
+	// MaxModel bounds a model's name, bytes.
+	MaxModel = 256
+	// MaxKey bounds an idempotency key, bytes.
+	MaxKey = 256
 	// MaxEntries bounds the subjects and tags of a call, together.
 	MaxEntries = 14
 )

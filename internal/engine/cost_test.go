@@ -140,8 +140,6 @@ func hasWarning(warnings []Warning, code string) bool {
 	return false
 }
 
-func nano(n int64) *int64 { return &n }
-
 func TestAReservationHoldsTheMostThatItMayCost(t *testing.T) {
 	for name, tc := range map[string]struct {
 		ask         Ask
@@ -277,7 +275,8 @@ func TestADenialSaysWhichLimitAndWhenToComeBack(t *testing.T) {
 		retry  time.Duration
 	}{
 		"a user's budget": {
-			[]*Reservation{of("a", 0, 4000).under("small")}, of("a", 0, 4000).under("small"),
+			[]*Reservation{of("a", 0, 4000).under("small")},
+			of("a", 0, 4000).under("small"),
 			UserBudgetExhausted, 24 * time.Hour, 24 * time.Hour,
 		},
 		"more than a user's budget in all": {nil, of("a", 0, 5001).under("small"), RequestTooExpensive, store.Never, 0},
@@ -289,7 +288,8 @@ func TestADenialSaysWhichLimitAndWhenToComeBack(t *testing.T) {
 			[]*Reservation{of("a", 1, 1), of("b", 1, 1), of("c", 1, 1)}, of("d", 1, 1), ConcurrencyLimit, 30 * time.Second, time.Second,
 		},
 		"the system's budget": {
-			[]*Reservation{of("a", 0, 0).costing(1e9), of("b", 0, 0).costing(8.5e9).under("none")}, of("c", 0, 0).costing(1e9),
+			[]*Reservation{of("a", 0, 0).costing(1e9), of("b", 0, 0).costing(8.5e9).under("none")},
+			of("c", 0, 0).costing(1e9),
 			GlobalBudgetExhausted, 24 * time.Hour, 24 * time.Hour,
 		},
 	} {

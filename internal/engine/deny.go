@@ -82,30 +82,38 @@ func (d *Denial) failure() *CostError {
 // text says which limit denies, and when to come back.
 func (d *Denial) text() string {
 	limit := "the limit of " + d.Limit.Describe() + " of tier " + d.Tier
+	if d.Wait == store.Never {
+		return d.neverText(limit)
+	}
 	back := d.Available.UTC().Add(time.Second - 1).Truncate(time.Second).Format(time.RFC3339)
-	switch d.Reason {
-	case RequestTooExpensive:
-		return "the call may cost " + budget.FormatMoney(d.Asked) + " USD, more than " + limit +
-			" in all, so that it can never pass; ask for fewer tokens"
-	case ConcurrencyLimit:
-		if d.Wait == store.Never {
-			return limit + " admits no call"
-		}
-		return "all slots of " + limit + " are in use; try again in a second, or reserve with a wait_timeout"
-	case UserBudgetExhausted, GlobalBudgetExhausted:
+	switch d.Limit.Unit {
+	case store.USD:
 		return limit + " does not have the " + budget.FormatMoney(d.Asked) + " USD that the call may cost; it is back at " + back +
 			", and unless reserved money is given back, retrying before that is useless"
-	case TokenLimit:
-		if d.Wait == store.Never {
-			return "the call may use " + strconv.FormatInt(d.Asked, 10) + " tokens, more than " + limit +
-				" in all, so that it can never pass; ask for fewer"
-		}
+	case store.Tokens:
 		return limit + " has no room for " + strconv.FormatInt(d.Asked, 10) + " tokens until " + back
-	default:
-		if d.Wait == store.Never {
-			return limit + " admits no call of this size"
-		}
+	case store.Concurrent:
+		return "all slots of " + limit + " are in use; try again in a second, or reserve with a wait_timeout"
+	case store.Requests:
 		return limit + " is used up until " + back
+	default:
+		return limit + " is used up until " + back
+	}
+}
+
+// neverText says why a call can never pass.
+func (d *Denial) neverText(limit string) string {
+	switch d.Limit.Unit {
+	case store.USD:
+		return "the call may cost " + budget.FormatMoney(d.Asked) + " USD, more than " + limit +
+			" in all, so that it can never pass; ask for fewer tokens"
+	case store.Tokens:
+		return "the call may use " + strconv.FormatInt(d.Asked, 10) + " tokens, more than " + limit +
+			" in all, so that it can never pass; ask for fewer"
+	case store.Requests, store.Concurrent:
+		return limit + " admits no call"
+	default:
+		return limit + " admits no call"
 	}
 }
 
@@ -153,7 +161,7 @@ func (e *Engine) translate(ctxErr, err error, mismatch *CostError) error {
 	switch {
 	case errors.As(err, &cost):
 		return err
-	case errors.Is(err, store.ErrMismatch):
+	case mismatch != nil && errors.Is(err, store.ErrMismatch):
 		mismatch.Err = err
 		return mismatch
 	case errors.Is(err, store.ErrNoHold):

@@ -37,32 +37,31 @@ func (x *ends) later(e *Engine, st *store.Settlement, cause error) {
 	x.pending.Add(1)
 	x.running.Go(func() {
 		defer x.pending.Add(-1)
-		x.again(e, st, cause)
+		if err := x.again(e, st); err != nil {
+			e.lost(err)
+		}
 	})
 }
 
-// again tries until the store takes it, with pauses that double. When the engine is closed it tries once more.
-func (x *ends) again(e *Engine, st *store.Settlement, cause error) {
+// again tries until the store takes it, with pauses that double. When the engine is closed it tries once more. It errs when it
+// gives up.
+func (x *ends) again(e *Engine, st *store.Settlement) error {
 	until := time.Now().Add(endsTriedFor)
 	timer := time.NewTimer(firstRetry)
 	defer timer.Stop()
-	for pause := firstRetry; ; {
+	for pause := 2 * firstRetry; ; pause *= 2 {
 		last := false
 		select {
 		case <-timer.C:
 		case <-x.stop:
 			last = true
 		}
-		if cause = e.tryEnd(context.Background(), st); cause == nil {
-			return
+		err := e.tryEnd(context.Background(), st)
+		left := time.Until(until)
+		if err == nil || last || left <= 0 {
+			return err
 		}
-		pause *= 2
-		if left := time.Until(until); last || left <= 0 {
-			e.lost(cause)
-			return
-		} else {
-			timer.Reset(min(pause, left))
-		}
+		timer.Reset(min(pause, left))
 	}
 }
 

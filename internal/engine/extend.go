@@ -47,7 +47,7 @@ func (e *Engine) Extend(ctx context.Context, x *Extension) (*Extended, error) {
 
 // check errs with a CostError for what is out of bounds, and returns the lease.
 func (x *Extension) check() (time.Duration, error) {
-	if err := checkCount("max_output_tokens", x.MaxOutputTokens, MaxTokens); err != nil {
+	if err := checkCount("max_output_tokens", x.MaxOutputTokens); err != nil {
 		return 0, err
 	}
 	if err := checkMoney("max_cost_usd", x.MaxCost); err != nil {

@@ -28,7 +28,7 @@ func (dec *Decision) reset(descriptors int) {
 }
 
 // decide makes the status the deciding one if it says more than the one before: a denial before none, a longer wait before
-// a shorter, a smaller remainder before a larger.
+// a shorter, a limit of requests before one of another unit, a smaller remainder before a larger.
 func (dec *Decision) decide(st *Status) {
 	if !st.Matched {
 		return
@@ -48,6 +48,9 @@ func (st *Status) tighter(than *Status) bool {
 	}
 	if (st.Limit == nil) != (than.Limit == nil) {
 		return st.Limit != nil
+	}
+	if st.Limit != nil && (st.Limit.Unit == store.Requests) != (than.Limit.Unit == store.Requests) {
+		return st.Limit.Unit == store.Requests // clients read rate limit headers as requests; other units do not compare
 	}
 	return st.Remaining < than.Remaining || st.Remaining == than.Remaining && st.Reset > than.Reset
 }

@@ -83,8 +83,12 @@ func (d *demand) usd(output int64) int64 {
 func dearest(price *budget.Price, input, output int64) int64 {
 	worst := int64(0)
 	for _, usage := range [...]budget.Usage{
-		{Input: input, Output: output}, {CacheRead: input, Output: output}, {CacheWrite: input, Output: output},
-		{Input: input, Reasoning: output}, {CacheRead: input, Reasoning: output}, {CacheWrite: input, Reasoning: output},
+		{Input: input, Output: output},
+		{CacheRead: input, Output: output},
+		{CacheWrite: input, Output: output},
+		{Input: input, Reasoning: output},
+		{CacheRead: input, Reasoning: output},
+		{CacheWrite: input, Reasoning: output},
 	} {
 		worst = max(worst, costOf(price, usage).Total)
 	}

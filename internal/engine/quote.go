@@ -37,7 +37,7 @@ func (q *QuoteAsk) check() error {
 	if err := q.Spender.check(); err != nil {
 		return err
 	}
-	if err := checkCount("expected_output_tokens", q.ExpectedOutputTokens, MaxTokens); err != nil {
+	if err := checkCount("expected_output_tokens", q.ExpectedOutputTokens); err != nil {
 		return err
 	}
 	return q.Ask.check()

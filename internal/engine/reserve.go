@@ -127,6 +127,8 @@ func (rv *reserving) run(ctx context.Context) (*Grant, error) {
 			})
 		case rv.answer.Hold.Repeat && rv.dec.Mode == Stored:
 			return rv.held(), nil
+		case rv.dec.Mode == Unmatched:
+			return nil, &CostError{Reason: StoreUnavailable, Text: "the policy has changed meanwhile; repeat the call"}
 		case !rv.dec.Denied:
 			rv.engine.counters.count(&rv.dec)
 			return rv.admitted(), nil
@@ -189,11 +191,7 @@ func (rv *reserving) refuse(ctx context.Context, line *line) error {
 
 // admitted is the answer to a reservation that was let through.
 func (rv *reserving) admitted() *Grant {
-	switch rv.dec.Mode {
-	case Stored, Local:
-	case Unmatched, Disabled:
-		return rv.unheld()
-	case FailedOpen, FailedShut:
+	if rv.dec.Mode != Stored {
 		return rv.unheld(Warning{
 			Code: WarnStoreUnavailable, Text: "nothing is held: the store of usage cannot be asked, and the policy lets calls through then",
 		})

@@ -85,8 +85,8 @@ func (d digest) amount(n *int64) {
 }
 
 // settleToken settles a reservation by a report.
-func (e *Engine) settleToken(ctx context.Context, tok *token, report *spent, print uint64) (*Receipt, error) {
-	st := e.settlementOf(tok, report, print)
+func (e *Engine) settleToken(ctx context.Context, tok *token, report *spent, fingerprint uint64) (*Receipt, error) {
+	st := e.settlementOf(tok, report, fingerprint)
 	out, err := e.settle(ctx, st)
 	if err != nil {
 		return nil, err
@@ -95,10 +95,10 @@ func (e *Engine) settleToken(ctx context.Context, tok *token, report *spent, pri
 }
 
 // settlementOf is a report on a reservation as the store takes it.
-func (e *Engine) settlementOf(tok *token, report *spent, print uint64) *store.Settlement {
+func (e *Engine) settlementOf(tok *token, report *spent, fingerprint uint64) *store.Settlement {
 	c := e.charge(e.opt.Policy(), report, tok)
 	return &store.Settlement{
-		Parts: tok.storeParts(), ID: string(tok.id[:]), Fingerprint: print,
+		Parts: tok.storeParts(), ID: string(tok.id[:]), Fingerprint: fingerprint,
 		Keep: c.keep, USD: c.usd, Tokens: c.tokens, Book: tok.book(time.Now()), Memo: c.memo.encode(),
 	}
 }
@@ -112,7 +112,7 @@ func (e *Engine) settle(ctx context.Context, st *store.Settlement) (*store.Settl
 	}
 	st.Deadline = time.Now().Add(e.opt.Timeout)
 	if err := e.opt.Store.Settle(ctx, st, out); err != nil {
-		return nil, err //nolint:wrapcheck // translate says it in the words of the API
+		return nil, err
 	}
 	e.countEnd(out)
 	return out, nil

@@ -30,23 +30,26 @@ func TestASettlementPutsWhatWasUsedInThePlaceOfWhatIsHeld(t *testing.T) {
 		},
 		"more than is held": {
 			Settlement{Usage: &budget.Usage{Input: 1000}},
-			Receipt{CostUSD: 1_000_000, Breakdown: budget.Breakdown{Input: 1_000_000, Total: 1_000_000}, OverageUSD: 1_000_000 - held}, 1000, "",
+			Receipt{CostUSD: 1_000_000, Breakdown: budget.Breakdown{Input: 1_000_000, Total: 1_000_000}, OverageUSD: 1_000_000 - held},
+			1000, "",
 		},
 		"by the model that really ran": {
 			Settlement{Usage: &budget.Usage{Input: 868, Output: 145}, Model: "llama-3.2-3b-instruct"},
 			Receipt{
 				CostUSD: 260_600, Breakdown: budget.Breakdown{Input: 173_600, Output: 87_000, Total: 260_600}, ReleasedUSD: held - 260_600,
-			}, 1013, "",
+			},
+			1013, "",
 		},
 		"by the provider": {
-			Settlement{Usage: usage, ProviderCost: nano(7)},
-			Receipt{CostUSD: 7, Breakdown: budget.Breakdown{Total: 7}, ReleasedUSD: held - 7}, 115, "",
+			Settlement{Usage: usage, ProviderCost: new(int64(7))},
+			Receipt{CostUSD: 7, Breakdown: budget.Breakdown{Total: 7}, ReleasedUSD: held - 7},
+			115, "",
 		},
 		"from the assistant's cache": {
 			Settlement{Usage: usage, CacheHit: true}, Receipt{SavedUSD: cost, ReleasedUSD: held}, 0, "",
 		},
 		"from the assistant's cache, by the provider": {
-			Settlement{CacheHit: true, ProviderCost: nano(9)}, Receipt{SavedUSD: 9, ReleasedUSD: held}, 0, "",
+			Settlement{CacheHit: true, ProviderCost: new(int64(9))}, Receipt{SavedUSD: 9, ReleasedUSD: held}, 0, "",
 		},
 		"a usage that is 0 is known": {Settlement{Usage: &budget.Usage{}}, Receipt{ReleasedUSD: held}, 0, ""},
 		"not known, of a success": {
@@ -59,7 +62,9 @@ func TestASettlementPutsWhatWasUsedInThePlaceOfWhatIsHeld(t *testing.T) {
 		},
 		"not known, of an error": {Settlement{Outcome: "error"}, Receipt{ReleasedUSD: held}, 0, WarnUsageUnknown},
 		"of a model without a price": {
-			Settlement{Usage: usage, Model: "unheard of"}, Receipt{CostUSD: held, Breakdown: budget.Breakdown{Total: held}}, 200,
+			Settlement{Usage: usage, Model: "unheard of"},
+			Receipt{CostUSD: held, Breakdown: budget.Breakdown{Total: held}},
+			200,
 			WarnPriceUnknown,
 		},
 	} {
@@ -397,7 +402,7 @@ func TestARecordIsBookedOnceWhenItHappened(t *testing.T) {
 		r.Key, r.Spender.Model = "k2", "unheard of"
 		_, err = b.Record(t.Context(), r)
 		wantReason(t, err, PriceUnknown)
-		r.ProviderCost = nano(5)
+		r.ProviderCost = new(int64(5))
 		r.Occurred = time.Time{}
 		if got, err := b.Record(t.Context(), r); err != nil || got.CostUSD != 5 {
 			t.Fatalf("got %+v, %v", got, err)

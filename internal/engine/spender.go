@@ -92,9 +92,10 @@ func checkText(field, text string, most int) error {
 	return nil
 }
 
-func checkCount(field string, n, most int64) error {
-	if n < 0 || n > most {
-		return wrongField(field, fmt.Sprintf("is %d; it must be between 0 and %d", n, most))
+// checkCount errs with a CostError for what cannot be a count of tokens.
+func checkCount(field string, n int64) error {
+	if n < 0 || n > MaxTokens {
+		return wrongField(field, fmt.Sprintf("is %d; it must be between 0 and %d", n, int64(MaxTokens)))
 	}
 	return nil
 }
@@ -107,7 +108,7 @@ func (a *Ask) check() error {
 	}{
 		{"input_tokens", a.InputTokens}, {"cached_input_tokens", a.CachedInputTokens}, {"max_output_tokens", a.MaxOutputTokens},
 	} {
-		if err := checkCount(count.field, count.n, MaxTokens); err != nil {
+		if err := checkCount(count.field, count.n); err != nil {
 			return err
 		}
 	}
@@ -142,10 +143,13 @@ func checkUsage(u *budget.Usage) error {
 		field string
 		n     int64
 	}{
-		{"usage.input_tokens", u.Input}, {"usage.cache_read_tokens", u.CacheRead}, {"usage.cache_write_tokens", u.CacheWrite},
-		{"usage.output_tokens", u.Output}, {"usage.reasoning_tokens", u.Reasoning},
+		{"usage.input_tokens", u.Input},
+		{"usage.cache_read_tokens", u.CacheRead},
+		{"usage.cache_write_tokens", u.CacheWrite},
+		{"usage.output_tokens", u.Output},
+		{"usage.reasoning_tokens", u.Reasoning},
 	} {
-		if err := checkCount(count.field, count.n, MaxTokens); err != nil {
+		if err := checkCount(count.field, count.n); err != nil {
 			return err
 		}
 	}

@@ -70,6 +70,11 @@ func (e *Engine) bookingOf(end *StreamEnd, report *spent) *store.Settlement {
 	snapshot := e.opt.Policy()
 	now := time.Now()
 	report.at = micros(now)
+	if rule := &snapshot.Cost().Hold; rule.Model != "" {
+		if _, _, ok := snapshot.Prices().Find(report.model, now.Unix()); !ok {
+			report.model = rule.Model // as a hold would have been priced: what was used is not free
+		}
+	}
 	parts, err := e.partsFor(snapshot, policy.Call{
 		Domain: end.Domain, Descriptors: []policy.Descriptor{{Entries: end.Entries, Amount: 1}},
 	})

@@ -13,7 +13,7 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
-// call is a call that holds, with further entries, key and value in turn.
+// holding is a descriptor of a call that holds, with further entries, key and value in turn.
 func holding(id string, entries ...string) policy.Descriptor {
 	d := user(id, 1)
 	d.Entries = append(d.Entries, policy.Entry{Key: "request_id", Value: "r"})
@@ -78,13 +78,13 @@ func TestTheEndOfAStreamSettlesItsHold(t *testing.T) {
 		want int64
 	}{
 		"by tokens":               {StreamEnd{Usage: &budget.Usage{Input: 10, Output: 5}, Outcome: "success"}, 20_000},
-		"by cost, over tokens":    {StreamEnd{Usage: &budget.Usage{Input: 10, Output: 5}, Cost: nano(700)}, 700},
+		"by cost, over tokens":    {StreamEnd{Usage: &budget.Usage{Input: 10, Output: 5}, Cost: new(int64(700))}, 700},
 		"by the model that ran":   {StreamEnd{Usage: &budget.Usage{Output: 10}, Model: "llama-3.2-3b-instruct"}, 6000},
 		"from the cache":          {StreamEnd{CacheHit: true, Outcome: "success"}, 0},
 		"nothing told, a success": {StreamEnd{Outcome: "success"}, 350_000},
 		"nothing told, an error":  {StreamEnd{Outcome: "error"}, 0},
 		"nothing told, cancelled": {StreamEnd{Outcome: "cancelled"}, 100_000},
-		"hostile numbers":         {StreamEnd{Cost: nano(-5), Model: strings.Repeat("m", MaxModel+1)}, 0},
+		"hostile numbers":         {StreamEnd{Cost: new(int64(-5)), Model: strings.Repeat("m", MaxModel+1)}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runCost(t, "", nil, func(t *testing.T, b *bench) {
@@ -107,17 +107,19 @@ func TestAUsageWithoutAHoldIsBookedForTheUser(t *testing.T) {
 		ends := []StreamEnd{
 			{Outcome: "success"},
 			{Usage: &budget.Usage{Input: 10}, Model: "m"},
-			{Cost: nano(500)},
-			{Hold: "no token", Cost: nano(500)},
+			{Cost: new(int64(500))},
+			{Hold: "no token", Cost: new(int64(500))},
+			{Usage: &budget.Usage{Input: 1}}, // priced as the rule's model
+			{Usage: &budget.Usage{Input: 1}, Model: "unheard of"},
 		}
 		for i := range ends {
 			ends[i].Domain, ends[i].Entries = "assistant", who
 			b.EndStream(t.Context(), &ends[i])
 		}
-		b.wantMoney("a", 11_000, 0)
-		b.wantMoney("", 11_000, 0)
-		b.EndStream(t.Context(), &StreamEnd{Domain: "elsewhere", Entries: who, Cost: nano(1)})
-		b.wantMoney("a", 11_000, 0)
+		b.wantMoney("a", 13_000, 0)
+		b.wantMoney("", 13_000, 0)
+		b.EndStream(t.Context(), &StreamEnd{Domain: "elsewhere", Entries: who, Cost: new(int64(1))})
+		b.wantMoney("a", 13_000, 0)
 		if b.requests("a") != 0 {
 			t.Error("a request was counted")
 		}

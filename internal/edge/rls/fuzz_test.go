@@ -45,6 +45,10 @@ func (lostStore) Refund(context.Context, *store.Request, *store.Answer) (int64, 
 	return 0, store.ErrUnavailable
 }
 
+func (lostStore) Settle(context.Context, *store.Settlement, *store.Settled) error {
+	return store.ErrUnavailable
+}
+
 func newFuzzServer(f *testing.F, s store.Store) *Server {
 	f.Helper()
 	snapshot, _, err := policy.Parse("fuzz.yaml", []byte(fuzzPolicy), policy.Adjustments{})
@@ -55,6 +59,11 @@ func newFuzzServer(f *testing.F, s store.Store) *Server {
 	e := engine.New(engine.Options{
 		Store: s, Policy: func() *policy.Snapshot { return snapshot },
 		Timeout: time.Minute, Metrics: metrics, Log: telemetry.NopLog(),
+	})
+	f.Cleanup(func() {
+		if err := e.Close(context.Background()); err != nil {
+			f.Error(err)
+		}
 	})
 	return New(Options{Decider: e, Metrics: metrics, IETFHeaders: true})
 }
@@ -139,6 +148,9 @@ func FuzzShouldRateLimit(f *testing.F) {
 	f.Add([]byte("\x01\x81\x00\x03123\x01\x07\x02\x01\x01\x03"))
 	f.Add([]byte("\x04\x02\x00\x01a\x02\x04free\x01\x01\x01b\x02\x00\x01a\x01\x01c\x00"))
 	f.Add([]byte("\xff\x10\xff\xfe{}:_"))
+	f.Add([]byte("\x01\x02\x00\x01a\x03\x01r"))                                             // a call that holds
+	f.Add([]byte("\x02\x22\x00\x01a\x06\x04cost\x01\x05\x23\x00\x01a\x07\x01t\x06\x03end")) // a stream's end
+	f.Add([]byte("\x02\x22\x00\x01a\x06\x0coutput_tokens\x01\x05\x01\x00\x01b"))            // and beside it a call
 	for _, req := range []*ratelimitv3.RateLimitRequest{userRequest(1), userRequest(4), {Domain: "assistant"}} {
 		wire, err := proto.Marshal(req)
 		if err != nil {

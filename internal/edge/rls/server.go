@@ -124,7 +124,7 @@ func (s *Server) decide(ctx context.Context, w *work) error {
 		w.dec = engine.Decision{Mode: engine.Unmatched, Statuses: w.dec.Statuses[:0], Shadowed: w.dec.Shadowed[:0]}
 		return nil
 	}
-	return s.decider.Decide(ctx, &w.call, &w.dec) //nolint:wrapcheck // translate says it in the words of the protocol
+	return s.decider.Decide(ctx, &w.call, &w.dec)
 }
 
 // keepDescriptors is the size of a call above which its memory is not kept for the next one.
