@@ -430,7 +430,7 @@ type ReserveResponse struct {
 	// reservation_id names the reservation in Extend, Settle and Release: up to 4096 bytes of A to Z, a to z, 0 to 9, - and _.
 	ReservationId string `protobuf:"bytes,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	// state is ACTIVE; for a repeat, what has become of the reservation: ACTIVE, SETTLED, RELEASED or EXPIRED. It is NONE if
-	// nothing is held since the store could not be asked and the policy lets calls through: see warnings.
+	// nothing is held, as when the store could not be asked and the policy lets calls through: see warnings.
 	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	// held_usd is the money that is held, USD.
 	HeldUsd string `protobuf:"bytes,3,opt,name=held_usd,json=heldUsd,proto3" json:"held_usd,omitempty"`
@@ -871,8 +871,8 @@ type SettleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// reservation_id is what Reserve answered with. Required, 1 to 4096 bytes. NOT_FOUND if none is known by it.
 	ReservationId string `protobuf:"bytes,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
-	// idempotency_key tells a repeat from another settlement, up to 256 bytes; empty for none: then the contents do.
-	// ALREADY_EXISTS if the reservation was settled under another key, or with other contents.
+	// idempotency_key is the caller's name for the call, up to 256 bytes; it may be empty, since a reservation is settled once
+	// in any case. ALREADY_EXISTS if it was settled with other contents, or released.
 	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// usage is what the call has used. Unset usage is not zero: what is charged then is the policy's `on_unknown_usage`.
 	Usage *Usage `protobuf:"bytes,3,opt,name=usage,proto3" json:"usage,omitempty"`
@@ -1092,8 +1092,8 @@ type ReleaseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// reservation_id is what Reserve answered with. Required, 1 to 4096 bytes. NOT_FOUND if none is known by it.
 	ReservationId string `protobuf:"bytes,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
-	// idempotency_key tells a repeat from another call, up to 256 bytes; empty for none. ALREADY_EXISTS if the reservation
-	// was settled before, or released under another key.
+	// idempotency_key is the caller's name for the call, up to 256 bytes; it may be empty, since a reservation is released
+	// once in any case. FAILED_PRECONDITION RESERVATION_NOT_ACTIVE if it was settled.
 	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1240,7 +1240,8 @@ type RecordRequest struct {
 	Subjects map[string]string `protobuf:"bytes,4,rep,name=subjects,proto3" json:"subjects,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// tags are like subjects, under keys that the policy writes with the prefix "tag.": {"feature": "chat"} is "tag.feature".
 	Tags map[string]string `protobuf:"bytes,5,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// model is the model that ran, up to 256 bytes.
+	// model is the model that ran, up to 256 bytes. What an unknown one costs is the policy's `on_unknown_price`:
+	// PRICE_UNKNOWN if it denies.
 	Model string `protobuf:"bytes,6,opt,name=model,proto3" json:"model,omitempty"`
 	// usage is what the call has used. Required.
 	Usage *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`

@@ -79,8 +79,8 @@ type CostServiceClient interface {
 	// Release ends a reservation of which nothing was used: tokens, money and slot are free again. The request stays
 	// counted unless the policy says otherwise.
 	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
-	// Record books a call that was made without a reservation. It is never denied by a limit. Over HTTP a body that has the
-	// member `records` is a RecordBatch.
+	// Record books a call that was made without a reservation. It is never denied by a limit, and counts no request. Over HTTP
+	// a body that has the member `records` is a RecordBatch.
 	Record(ctx context.Context, in *RecordRequest, opts ...grpc.CallOption) (*RecordResponse, error)
 	// RecordBatch books several calls, each for itself: one that is wrong does not keep the others from being booked.
 	RecordBatch(ctx context.Context, in *RecordBatchRequest, opts ...grpc.CallOption) (*RecordBatchResponse, error)
@@ -226,8 +226,8 @@ type CostServiceServer interface {
 	// Release ends a reservation of which nothing was used: tokens, money and slot are free again. The request stays
 	// counted unless the policy says otherwise.
 	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
-	// Record books a call that was made without a reservation. It is never denied by a limit. Over HTTP a body that has the
-	// member `records` is a RecordBatch.
+	// Record books a call that was made without a reservation. It is never denied by a limit, and counts no request. Over HTTP
+	// a body that has the member `records` is a RecordBatch.
 	Record(context.Context, *RecordRequest) (*RecordResponse, error)
 	// RecordBatch books several calls, each for itself: one that is wrong does not keep the others from being booked.
 	RecordBatch(context.Context, *RecordBatchRequest) (*RecordBatchResponse, error)
