@@ -88,7 +88,7 @@ type Settlement struct {
 	ID          string // the hold's, 1 to MaxHoldID bytes
 	Fingerprint uint64
 	// Release ends the hold as if nothing had been used: USD and Tokens are ignored. Release of an id that is not known gives
-	// its places in lines up and errs with ErrNoHold, whatever Book is.
+	// its places in lines up and errs with ErrNoHold, whatever Book is; so does any settlement of one without Book.
 	Release bool
 	// Waiting, with Release, gives up the places in lines alone: a hold that is there stays as it is. It errs with ErrNoHold either
 	// way. A waiter that goes so takes nothing from another call of its id that was admitted meanwhile.

@@ -35,6 +35,7 @@ type job struct {
 	checks   []store.Check
 	keys     []string
 	flags    byte
+	body     []byte // the request as a script of holds reads it
 	slot     int
 	deadline time.Time
 
@@ -64,6 +65,7 @@ func (j *job) answer(reply string, err error) {
 type batcher struct {
 	client  redis.UniversalClient
 	script  *redis.Script
+	build   func(*call, []*job) // lays out the script's keys and arguments
 	cluster bool
 	clock   func() int64
 	onBatch func(int)
@@ -88,10 +90,10 @@ type trip struct {
 	call  *call
 }
 
-func newBatcher(client redis.UniversalClient, script *redis.Script, opt *Options) *batcher {
+func newBatcher(client redis.UniversalClient, script *redis.Script, build func(*call, []*job), opt *Options) *batcher {
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &batcher{
-		client: client, script: script, cluster: opt.Cluster, clock: opt.clock, onBatch: opt.OnBatch,
+		client: client, script: script, build: build, cluster: opt.Cluster, clock: opt.clock, onBatch: opt.OnBatch,
 		timeout: opt.Timeout, ctx: ctx, cancel: cancel, wake: make(chan struct{}, senders),
 	}
 	b.jobs.New = func() any {
@@ -188,21 +190,40 @@ func (b *batcher) send() {
 	}
 }
 
+// job returns a job to be filled and run.
+func (b *batcher) job() (*job, error) {
+	j, ok := b.jobs.Get().(*job)
+	if !ok {
+		return nil, errors.New("redis: the pool of jobs holds something else")
+	}
+	j.checks, j.keys, j.flags, j.body = j.checks[:0], j.keys[:0], 0, j.body[:0]
+	return j, nil
+}
+
 // decide asks for checks of one slot and reads the answer into ans, and the times of the hits into at.
 func (b *batcher) decide(
 	ctx context.Context, checks []store.Check, flags byte, deadline time.Time, ans *store.Answer, at []int64,
 ) error {
-	j, ok := b.jobs.Get().(*job)
-	if !ok {
-		return errors.New("redis: the pool of jobs holds something else")
+	j, err := b.job()
+	if err != nil {
+		return err
 	}
-	j.checks = append(j.checks[:0], checks...)
-	j.keys = j.keys[:0]
+	j.flags = flags
+	j.checks = append(j.checks, checks...)
 	for i := range checks {
 		j.keys = append(j.keys, logKey(checks[i].Subject, checks[i].Unit))
 	}
+	reply, err := b.run(ctx, j, deadline)
+	if err != nil {
+		return err
+	}
+	return decodeAnswer(reply, checks, ans, at)
+}
+
+// run has a job answered by its deadline, the zero value being the store's timeout. The job is not to be used after it.
+func (b *batcher) run(ctx context.Context, j *job, deadline time.Time) (string, error) {
 	now := time.Now()
-	j.flags, j.deadline = flags, deadline
+	j.deadline = deadline
 	if j.deadline.IsZero() {
 		j.deadline = now.Add(b.timeout)
 	}
@@ -212,29 +233,22 @@ func (b *batcher) decide(
 	j.state.Store(jobWaiting)
 	room, lead := b.enqueue(j, now)
 	if !room {
-		return fmt.Errorf("%w: %d decisions are waiting", store.ErrUnavailable, maxQueue)
+		return "", fmt.Errorf("%w: %d decisions are waiting", store.ErrUnavailable, maxQueue)
 	}
 	if lead {
 		b.lead(j.deadline)
 	}
-	return b.await(ctx, j, checks, ans, at)
-}
-
-func (b *batcher) await(ctx context.Context, j *job, checks []store.Check, ans *store.Answer, at []int64) error {
 	select {
 	case <-j.done: // the caller made the call itself
 	default:
 		if err := b.outwait(ctx, j); err != nil {
-			return err
+			return "", err
 		}
 	}
-	err := j.err
-	if err == nil {
-		err = decodeAnswer(j.reply, checks, ans, at)
-	}
+	reply, err := j.reply, j.err
 	j.reply, j.err = "", nil
 	b.jobs.Put(j)
-	return err
+	return reply, err
 }
 
 // outwait returns nil once the job is answered. It errs when the caller's patience is over first; then the job is left to
@@ -288,7 +302,7 @@ func (b *batcher) ask(t *trip, until time.Time) {
 		b.askSlots(ctx, live)
 		return
 	}
-	t.call.build(live)
+	b.build(t.call, live)
 	replies, err := b.script.EvalSha(ctx, b.client, t.call.keys, t.call.args...).StringSlice()
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		replies, err = b.script.Eval(ctx, b.client, t.call.keys, t.call.args...).StringSlice()
@@ -311,7 +325,7 @@ func (b *batcher) askSlots(ctx context.Context, live []*job) {
 	pipe := b.client.Pipeline()
 	for _, jobs := range slots {
 		call := newCall(b.clock)
-		call.build(jobs)
+		b.build(call, jobs)
 		all = append(all, sent{jobs: jobs, call: call, cmd: b.script.EvalSha(ctx, pipe, call.keys, call.args...)})
 	}
 	_, _ = pipe.Exec(ctx) // each command holds its own error
@@ -369,8 +383,20 @@ type specID struct {
 
 func newCall(clock func() int64) *call { return &call{clock: clock} }
 
-// build lays out the keys and arguments of admit.lua.
-func (c *call) build(jobs []*job) {
+// buildBodies lays out the keys and arguments of a script of holds: each request is an argument of its own.
+func buildBodies(c *call, jobs []*job) {
+	c.keys, c.args = c.keys[:0], c.args[:0]
+	for _, j := range jobs {
+		c.keys = append(c.keys, j.keys...)
+		c.args = append(c.args, j.body)
+	}
+	if c.clock != nil {
+		c.args = append(c.args, c.clock())
+	}
+}
+
+// buildChecks lays out the keys and arguments of admit.lua.
+func buildChecks(c *call, jobs []*job) {
 	c.keys, c.args, c.buf, c.specs = c.keys[:0], c.args[:0], c.buf[:0], c.specs[:0]
 	for _, j := range jobs {
 		for i := range j.checks {

@@ -54,7 +54,11 @@ func appendSpec(b []byte, unit store.Unit, limits []store.Limit) []byte {
 		if l.Shadow {
 			enforced = 0
 		}
-		b = appendUint56(b, l.Period.Microseconds())
+		period := l.Period.Microseconds()
+		if l.Calendar != nil {
+			kind, period = calendarWindow, l.Calendar.ID()
+		}
+		b = appendUint56(b, period)
 		b = appendUint56(b, l.Max)
 		b = append(b, kind, enforced)
 	}
@@ -139,6 +143,7 @@ func (r *reader) states(verdict byte, checks []store.Check, ans *store.Answer, a
 			at[i] = now
 		}
 		ans.Seqs = append(ans.Seqs, r.uint56())
+		ans.Held = append(ans.Held, 0)
 		for range checks[i].Limits {
 			ans.States = append(ans.States, store.State{Used: r.uint56(), Reset: micros(r.uint56())})
 		}
@@ -162,19 +167,59 @@ func validate(req *store.Request) error {
 	for i := range req.Checks {
 		c := &req.Checks[i]
 		switch {
-		case c.Unit != store.Requests && c.Unit != store.Tokens && c.Unit != store.USD:
-			return fmt.Errorf("check %d: unit %q (%d) has no windows", i, c.Unit, c.Unit)
+		case c.Unit < store.Requests || c.Unit > store.Concurrent:
+			return fmt.Errorf("check %d: unit %d is not known", i, c.Unit)
 		case c.Amount < 0 || c.Amount > store.MaxAmount:
 			return fmt.Errorf("check %d: amount %d is outside 0..%d", i, c.Amount, int64(store.MaxAmount))
-		case len(c.Limits) == 0 || len(c.Limits) > store.MaxLimits:
-			return fmt.Errorf("check %d: %d limits, not 1..%d", i, len(c.Limits), store.MaxLimits)
+		case len(c.Limits) > store.MaxLimits:
+			return fmt.Errorf("check %d: %d limits are more than %d", i, len(c.Limits), store.MaxLimits)
+		case c.Unit == store.Concurrent && len(c.Limits) > 1:
+			return fmt.Errorf("check %d: slots have one limit, not %d", i, len(c.Limits))
+		case c.Unit == store.Concurrent && c.Amount > 0 && (c.Amount > 1 || !req.Look && (req.Hold == nil || !req.Hold.Slot)):
+			return fmt.Errorf("check %d: %d slots are taken by no hold that takes one", i, c.Amount)
 		}
 		for j := range c.Limits {
-			l := &c.Limits[j]
-			if l.Max < 0 || l.Max > store.MaxAmount || l.Period < store.MinPeriod || l.Period > store.MaxPeriod {
-				return fmt.Errorf("check %d: limit %d per %s is out of bounds", i, l.Max, l.Period)
+			if err := validateLimit(c.Unit, &c.Limits[j]); err != nil {
+				return fmt.Errorf("check %d: %w", i, err)
 			}
 		}
 	}
+	if req.Hold == nil {
+		return nil
+	}
+	if len(req.Checks) == 0 || len(req.Checks) > mostChecks {
+		return fmt.Errorf("a hold of %d checks, not 1..%d", len(req.Checks), mostChecks)
+	}
+	return validateHold(req.Hold)
+}
+
+func validateLimit(unit store.Unit, l *store.Limit) error {
+	switch {
+	case l.Max < 0 || l.Max > store.MaxAmount:
+		return fmt.Errorf("limit %d is outside 0..%d", l.Max, int64(store.MaxAmount))
+	case unit == store.Concurrent && (l.Period != 0 || l.Calendar != nil):
+		return fmt.Errorf("slots have no period, and not %s", l.Period)
+	case unit == store.Concurrent:
+		return nil
+	case l.Period < store.MinPeriod || l.Period > store.MaxPeriod:
+		return fmt.Errorf("a period of %s is outside %s..%s", l.Period, store.MinPeriod, store.MaxPeriod)
+	case l.Calendar != nil && unit == store.Requests:
+		return errors.New("requests have no calendar windows")
+	}
 	return nil
 }
+
+func validateHold(h *store.Hold) error {
+	switch {
+	case h.ID == "" || len(h.ID) > store.MaxHoldID:
+		return fmt.Errorf("a hold's id of %d bytes, not 1..%d", len(h.ID), store.MaxHoldID)
+	case h.Lease < store.MinLease || h.Lease > store.MaxLease:
+		return fmt.Errorf("a lease of %s is outside %s..%s", h.Lease, store.MinLease, store.MaxLease)
+	case h.USD < 0 || h.USD > store.MaxAmount || h.Tokens < 0 || h.Tokens > store.MaxAmount:
+		return fmt.Errorf("a hold of %d nano-USD and %d tokens is outside 0..%d", h.USD, h.Tokens, int64(store.MaxAmount))
+	}
+	return nil
+}
+
+// mostChecks is how many checks, and subjects, one hold may have.
+const mostChecks = 64

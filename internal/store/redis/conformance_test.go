@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -64,14 +65,14 @@ func each(t *testing.T, nodes []*goredis.Client, do func(context.Context, *gored
 
 func TestConformanceOnOneServer(t *testing.T) {
 	server := harness.Redis(t)
-	opt, nodes := Options{Addrs: []string{server.Addr}}, []*goredis.Client{server.Client}
+	opt, nodes := Options{Addrs: []string{server.Addr}, Timeout: patience}, []*goredis.Client{server.Client}
 	t.Run("test clock", func(t *testing.T) { storetest.Run(t, open(opt, nodes, true)) })
 	t.Run("own clock", func(t *testing.T) { storetest.RunRealTime(t, open(opt, nodes, false)) })
 }
 
 func TestConformanceOnACluster(t *testing.T) {
 	cluster := harness.Cluster(t)
-	opt := Options{Addrs: cluster.Addrs, Cluster: true}
+	opt := Options{Addrs: cluster.Addrs, Cluster: true, Timeout: patience}
 	nodes := make([]*goredis.Client, 0, len(cluster.Servers))
 	for _, n := range cluster.Servers {
 		nodes = append(nodes, n.Client)
@@ -79,3 +80,6 @@ func TestConformanceOnACluster(t *testing.T) {
 	t.Run("test clock", func(t *testing.T) { storetest.Run(t, open(opt, nodes, true)) })
 	t.Run("own clock", func(t *testing.T) { storetest.RunRealTime(t, open(opt, nodes, false)) })
 }
+
+// patience is what a call has on a machine that does much else: the suite asks for verdicts, not for speed.
+const patience = 20 * time.Second

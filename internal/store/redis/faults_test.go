@@ -303,7 +303,7 @@ func TestADecisionThatTakesNothingDoesNotOutgrowALog(t *testing.T) {
 			checks: []store.Check{check}, keys: []string{logKey(check.Subject, check.Unit)}, done: make(chan struct{}, 1),
 		})
 	}
-	call.build(jobs)
+	buildChecks(call, jobs)
 	if err := s.run(t.Context(), s.scripts.admit, call.keys, call.args).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -36,10 +36,13 @@ func subjectKey(s store.Subject) string {
 	return b.String()
 }
 
-// logKey is the key of a subject's log of a unit.
+// logKey is the key of what a check of a subject's unit is about: a log, a ledger, or the open holds.
 func logKey(s store.Subject, u store.Unit) string {
 	return subjectKey(s) + logSuffix(u)
 }
+
+// openSuffix ends the key of a subject's open holds, which are its slots in use, too.
+const openSuffix = "h"
 
 func logSuffix(u store.Unit) string {
 	switch u {
@@ -47,7 +50,9 @@ func logSuffix(u store.Unit) string {
 		return "t"
 	case store.USD:
 		return "u"
-	case store.Requests, store.Concurrent:
+	case store.Concurrent:
+		return openSuffix
+	case store.Requests:
 		return "r"
 	default:
 		return "r"

@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The scripts. Each is log.lua and a main part of its own, over a clock.
+// The scripts. Each is log.lua and a main part of its own, over a clock; those of holds have ledger.lua and holds.lua besides.
 var (
 	//go:embed clock.lua
 	clockLua string
@@ -20,6 +20,14 @@ var (
 	refundLua string
 	//go:embed override.lua
 	overrideLua string
+	//go:embed ledger.lua
+	ledgerLua string
+	//go:embed holds.lua
+	holdsLua string
+	//go:embed reserve.lua
+	reserveLua string
+	//go:embed settle.lua
+	settleLua string
 )
 
 // testClockLua reads the time from the last argument instead: time is an argument to a test.
@@ -29,7 +37,7 @@ local function read_clock() return tonumber(ARGV[#ARGV]) end
 `
 
 type scripts struct {
-	admit, refund, override *redis.Script
+	admit, refund, override, reserve, settle *redis.Script
 }
 
 func newScripts(testClock bool) scripts {
@@ -37,10 +45,13 @@ func newScripts(testClock bool) scripts {
 	if testClock {
 		clock = testClockLua
 	}
-	build := func(main string) *redis.Script {
-		return redis.NewScript(inline(strings.Join([]string{clock, logLua, main}, "\n")))
+	build := func(main ...string) *redis.Script {
+		return redis.NewScript(inline(strings.Join(append([]string{clock, logLua}, main...), "\n")))
 	}
-	return scripts{admit: build(admitLua), refund: build(refundLua), override: build(overrideLua)}
+	return scripts{
+		admit: build(admitLua), refund: build(refundLua), override: build(overrideLua),
+		reserve: build(ledgerLua, holdsLua, reserveLua), settle: build(ledgerLua, holdsLua, settleLua),
+	}
 }
 
 // inline puts the values of a script's constants in their place, and leaves out comments and indentation. A constant is a

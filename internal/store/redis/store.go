@@ -22,7 +22,9 @@ type Store struct {
 	opt     Options
 	client  redis.UniversalClient
 	scripts scripts
-	batch   *batcher
+	batch   *batcher // of plain requests
+	reserve *batcher // of all other decisions
+	settles *batcher
 	changes *changes
 	undos   chan struct{} // a token per undo under way in the background
 }
@@ -38,7 +40,9 @@ func New(opt Options) (*Store, error) {
 	}
 	client := full.connect()
 	s := &Store{opt: full, client: client, scripts: newScripts(full.clock != nil), undos: make(chan struct{}, maxUndos)}
-	s.batch = newBatcher(client, s.scripts.admit, &full)
+	s.batch = newBatcher(client, s.scripts.admit, buildChecks, &full)
+	s.reserve = newBatcher(client, s.scripts.reserve, buildBodies, &full)
+	s.settles = newBatcher(client, s.scripts.settle, buildBodies, &full)
 	s.changes = newChanges(client)
 	return s, nil
 }
@@ -48,14 +52,46 @@ func (s *Store) Admit(ctx context.Context, req *store.Request, ans *store.Answer
 	if err := begin(ctx, req, ans); err != nil {
 		return err
 	}
-	if len(req.Checks) == 0 {
+	if len(req.Checks) == 0 && req.Hold == nil {
 		ans.Admitted, ans.Now = true, time.Now().UnixMicro()
 		return nil
 	}
-	if s.opt.Cluster && len(req.Checks) > 1 {
+	if s.opt.Cluster && severalSubjects(req) {
 		return s.admitBySteps(ctx, req, ans)
 	}
-	return s.batch.decide(ctx, req.Checks, 0, req.Deadline, ans, nil)
+	flags := byte(0)
+	if req.Look {
+		flags = dryRun
+	}
+	return s.decide(ctx, req, req.Checks, flags, ans, nil)
+}
+
+// decide asks for checks of one slot, with the request's hold.
+func (s *Store) decide(
+	ctx context.Context, req *store.Request, checks []store.Check, flags byte, ans *store.Answer, at []int64,
+) error {
+	if req.Hold != nil || !onlyRequests(checks) { // one without limits names its subject, which is for holds
+		return s.reserve.hold(ctx, req, checks, flags, ans, at)
+	}
+	return s.batch.decide(ctx, checks, flags, req.Deadline, ans, at)
+}
+
+func onlyRequests(checks []store.Check) bool {
+	for i := range checks {
+		if checks[i].Unit != store.Requests || len(checks[i].Limits) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func severalSubjects(req *store.Request) bool {
+	for i := range req.Checks {
+		if req.Checks[i].Subject != req.Checks[0].Subject {
+			return true
+		}
+	}
+	return false
 }
 
 // begin checks a request before anything is sent for it, and empties the answer.
@@ -75,13 +111,17 @@ func begin(ctx context.Context, req *store.Request, ans *store.Answer) error {
 
 func reset(ans *store.Answer) {
 	ans.Admitted, ans.Now = false, 0
-	ans.States, ans.Seqs, ans.Stale = ans.States[:0], ans.Seqs[:0], ans.Stale[:0]
+	ans.States, ans.Seqs, ans.Stale, ans.Held = ans.States[:0], ans.Seqs[:0], ans.Stale[:0], ans.Held[:0]
+	ans.Hold = store.HoldState{}
 }
 
 // Refund gives hits back; see store.Store. On a Cluster each subject gives back its own newest hits.
 func (s *Store) Refund(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
 	if err := begin(ctx, req, ans); err != nil {
 		return 0, err
+	}
+	if !onlyRequests(req.Checks) {
+		return 0, errors.New("a refund of tokens or money: only requests are given back, what is held is settled")
 	}
 	if len(req.Checks) == 0 {
 		ans.Admitted, ans.Now = true, time.Now().UnixMicro()
@@ -235,6 +275,8 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.changes.close()
 	s.batch.close()
+	s.reserve.close()
+	s.settles.close()
 	if err := s.client.Close(); err != nil {
 		return fmt.Errorf("closing the Redis client: %w", err)
 	}
