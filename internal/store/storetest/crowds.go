@@ -44,7 +44,8 @@ func crowds(t *testing.T, f *Fixture) {
 				return err
 			})
 			got := admitted.Load()
-			if got > v.fits || (got < v.fits && !(v.two && f.TwoStep)) {
+			mayDeny := v.two && f.TwoStep
+			if got > v.fits || (got < v.fits && !mayDeny) {
 				t.Errorf("of %d calls at once %d were admitted, want the %d that fit", calls, got, v.fits)
 			}
 			checks := v.ask(s)

@@ -329,8 +329,11 @@ func (m *holdModel) reserve(req *store.Request, name holdName) *verdict {
 		v.Hold = h.stands(m.now, false)
 		return v
 	}
+	if !req.Hold.InLine {
+		return v
+	}
 	lacks, alone := lacksSlotsAlone(req.Checks, v)
-	if !alone || !req.Hold.InLine {
+	if !alone {
 		return v
 	}
 	v.Hold.Queued = true
@@ -399,6 +402,7 @@ func (m *holdModel) settle(st *store.Settlement) (store.Settled, error) {
 		m.leave(name)
 		return store.Settled{}, store.ErrNoHold
 	case h == nil && st.Book == 0:
+		m.leave(name)
 		return store.Settled{}, store.ErrNoHold
 	case h == nil:
 		return *m.book(st, name).end, nil

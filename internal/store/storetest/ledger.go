@@ -223,7 +223,12 @@ func (r *ledgerRun) reserve(client store.Store, id string, p *page, extend bool)
 	req := &store.Request{Checks: p.checks()}
 	req.Hold = holdOf(id, req.Checks)
 	req.Hold.Lease, req.Hold.ReleaseOnExpiry, req.Hold.Fingerprint = p.lease(), p.givesBack, uint64(p.usd)
-	if extend {
+	if extend && r.f.TwoStep { // what a raise has taken at one subject stays, when the hold ends at another meanwhile
+		for i := range req.Checks {
+			req.Checks[i] = named(req.Checks[i].Subject)
+		}
+		req.Hold.Extend, req.Hold.Slot = true, false
+	} else if extend {
 		req.Checks = without(req.Checks)
 		for i := range req.Checks {
 			switch c := &req.Checks[i]; c.Unit {
@@ -256,7 +261,7 @@ func (r *ledgerRun) write(id string, p *page, req *store.Request, ans *store.Ans
 	if !req.Hold.Extend && !ans.Hold.Repeat && first != ans.Admitted {
 		r.found("id %s: admitted=%v, but its hold is %+v", id, ans.Admitted, ans.Hold)
 	}
-	if first {
+	if first && !r.f.TwoStep { // there a call may find what another of its id has taken, as it stands by now
 		next := 0
 		for _, c := range req.Checks {
 			for _, l := range c.Limits {

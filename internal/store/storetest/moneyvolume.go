@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -108,9 +109,9 @@ func (w *moneyFlood) compare(what string) {
 	for i := range w.limits {
 		l := &w.limits[i]
 		least, most := int64(0), int64(0)
-		for n := len(w.at) - 1; n >= 0; n-- {
-			_, live := lives(l, w.at[n], w.now)
-			_, late := lives(l, w.at[n]+us(l.Period)/promise, w.now)
+		for n, at := range slices.Backward(w.at) {
+			_, live := lives(l, at, w.now)
+			_, late := lives(l, at+us(l.Period)/promise, w.now)
 			if live {
 				least += w.worth[n]
 			}

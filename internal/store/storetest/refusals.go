@@ -80,11 +80,13 @@ func closing(t *testing.T, f *Fixture) {
 		t.Fatalf("Close: %v", err)
 	}
 	check := &store.Request{Checks: call(hit(alice, 1, lim(1, mins)))}
+	settlement := &store.Settlement{Parts: []store.Part{{Subject: alice, USD: day}}, ID: "a", Book: epoch}
 	_, refundErr := f.Store.Refund(ctx, check, new(store.Answer))
 	_, setErr := f.Store.SetOverride(ctx, alice, "plan: gold")
 	_, _, readErr := f.Store.Override(ctx, alice)
 	for what, err := range map[string]error{
 		"Admit":       f.Store.Admit(ctx, check, new(store.Answer)),
+		"Settle":      f.Store.Settle(ctx, settlement, new(store.Settled)),
 		"Refund":      refundErr,
 		"Reset":       f.Store.Reset(ctx, alice),
 		"SetOverride": setErr,
