@@ -1,8 +1,6 @@
 package memory
 
 import (
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -69,19 +67,6 @@ type ending struct {
 	memo        []byte
 }
 
-// share is what a hold has of one subject. The lock of that subject's shard guards it.
-type share struct {
-	hold  *hold
-	sub   *subject
-	shard int
-	epoch uint32  // of the subject when its amounts were taken
-	slot  bool    // takes a slot
-	open  bool    // stands in a list of its subject
-	books [2]bool // the subject had windows for it
-	at    amounts // the moment in the subject's log
-	has   amounts // that are counted there
-}
-
 // holding is what a subject keeps for holds.
 type holding struct {
 	slots leases // open holds that have a slot
@@ -94,49 +79,10 @@ type holding struct {
 	known atomic.Int32
 }
 
-// leases are the shares of open holds in the order in which their leases end.
-type leases []*share
-
 // holdKey names a hold. Ids are unique among the holds of one first subject.
 type holdKey struct {
 	first *subject
 	id    string
-}
-
-// search is where a share of a lease that ends at a moment stands, or would stand.
-func (l *leases) search(expires int64) int {
-	i, _ := slices.BinarySearchFunc(*l, expires, func(sh *share, t int64) int {
-		if sh.hold.expires < t {
-			return -1
-		}
-		return 1
-	})
-	return i
-}
-
-// add adds a share behind those whose leases end no later.
-func (l *leases) add(sh *share) {
-	*l = slices.Insert(*l, l.search(sh.hold.expires+1), sh)
-	sh.open = true
-}
-
-// remove removes a share that is there.
-func (l *leases) remove(sh *share) {
-	for i := l.search(sh.hold.expires); i < len(*l); i++ {
-		if (*l)[i] == sh {
-			*l = slices.Delete(*l, i, i+1)
-			sh.open = false
-			return
-		}
-	}
-}
-
-// leasesOf is the list that a share belongs in.
-func (hg *holding) leasesOf(sh *share) *leases {
-	if sh.slot {
-		return &hg.slots
-	}
-	return &hg.plain
 }
 
 // size estimates what a subject keeps for holds, the holds themselves aside.
@@ -186,48 +132,6 @@ func (h *hold) stands(now int64) store.HoldState {
 	return store.HoldState{Status: status, At: h.at, Expires: h.expires, USD: h.held.usd(), Tokens: h.held.tokens()}
 }
 
-// counts tells whether the amounts of a share stand in the log of its subject, as far as that keeps them.
-func (sh *share) counts() bool { return sh.epoch == sh.sub.holding.epoch }
-
-// change brings what a share counts of a unit to an amount, in the windows of the admission. keep is how long a log is
-// followed, microseconds, in which the share has counted nothing so far; 0 for not at all.
-func (sh *share) change(u store.Unit, to, keep, now int64) {
-	i := place(u)
-	before := sh.has[i]
-	delta := to - before
-	if !sh.books[i] || delta == 0 {
-		return
-	}
-	sh.has[i] = to
-	if !sh.counts() {
-		return
-	}
-	if sh.open {
-		sh.sub.holding.held[i] += delta
-	}
-	if before > 0 {
-		if log := sh.sub.log(u); log != nil {
-			log.AddAt(sh.at[i], delta)
-		}
-		return
-	}
-	sh.sub.book(u, sh.at[i], to, keep, now)
-}
-
-// book puts an amount into a subject's log at a moment.
-func (sub *subject) book(u store.Unit, at, amount, keep, now int64) {
-	log := sub.log(u)
-	if amount <= 0 || keep <= 0 || (log == nil && now-at >= keep) {
-		return
-	}
-	if log == nil {
-		log = newLog(u)
-		sub.logs[u-store.Requests] = log
-	}
-	log.Begin(now)
-	log.Insert(at, amount, keep)
-}
-
 // longest is the longest period of limits, microseconds.
 func longest(limits []store.Limit) int64 {
 	found := int64(0)
@@ -235,116 +139,4 @@ func longest(limits []store.Limit) int64 {
 		found = max(found, us(limits[i].Period))
 	}
 	return found
-}
-
-// keep makes the hold of an admitted request. Its amounts have been counted.
-func (s *Store) keep(req *store.Request, slots []slot, now int64) *hold {
-	ask := req.Hold
-	h := &hold{
-		id: strings.Clone(ask.ID), fingerprint: ask.Fingerprint, status: store.Active, releases: ask.ReleaseOnExpiry,
-		at: now, expires: now + us(ask.Lease), shares: make([]share, 0, countSubjects(slots)), kept: keptFor(ask.ID, slots),
-	}
-	h.forget = h.expires + us(store.KeepAnswers)
-	h.held = amountsOf(ask.USD, ask.Tokens)
-	for i := range slots {
-		sl, c := &slots[i], &req.Checks[i]
-		takesSlot := c.Unit == store.Concurrent && c.Amount > 0
-		booked := holds(c.Unit) && len(c.Limits) > 0
-		if i > 0 && !takesSlot && !booked {
-			continue
-		}
-		s.ensure(sl)
-		sh := h.share(sl)
-		sh.slot = sh.slot || takesSlot
-		if booked {
-			at := now
-			if sl.log != nil {
-				at = sl.log.Begin(now)
-			}
-			sh.books[place(c.Unit)], sh.at[place(c.Unit)], sh.has[place(c.Unit)] = true, at, c.Amount
-		}
-	}
-	s.link(h, slots[0].shard)
-	return h
-}
-
-// countSubjects is how many subjects the checks name at most.
-func countSubjects(slots []slot) int {
-	n := 1
-	for i := 1; i < len(slots); i++ {
-		if slots[i].index != slots[i-1].index || slots[i].key != slots[i-1].key {
-			n++
-		}
-	}
-	return n
-}
-
-// share is the hold's share of a check's subject, which it makes if there is none.
-func (h *hold) share(sl *slot) *share {
-	for i := range h.shares {
-		if h.shares[i].sub == sl.sub {
-			return &h.shares[i]
-		}
-	}
-	h.shares = append(h.shares, share{hold: h, sub: sl.sub, shard: sl.index})
-	return &h.shares[len(h.shares)-1]
-}
-
-// link makes a new hold known, and its shares to their subjects.
-func (s *Store) link(h *hold, sh *shard) {
-	h.first = h.shares[0].sub
-	sh.add(h)
-	for i := range h.shares {
-		part := &h.shares[i]
-		hg := part.sub.hold()
-		hg.known.Add(1)
-		part.epoch = hg.epoch
-		hg.leasesOf(part).add(part)
-		for u := range part.has {
-			hg.held[u] += part.has[u]
-		}
-	}
-	s.known.Add(1)
-	s.kept.Add(h.kept)
-	s.accountHold(h)
-}
-
-// add makes a hold known.
-func (sh *shard) add(h *hold) {
-	if sh.holds == nil {
-		sh.holds = make(map[holdKey]*hold)
-	}
-	sh.holds[holdKey{h.first, h.id}] = h
-}
-
-// hold is what the subject keeps for holds.
-func (sub *subject) hold() *holding {
-	if sub.holding == nil {
-		sub.holding = new(holding)
-	}
-	return sub.holding
-}
-
-// accountHold brings the counts of bytes up to date with what a hold takes now.
-func (s *Store) accountHold(h *hold) {
-	change := h.size() - h.bytes
-	h.bytes += change
-	s.bytes.Add(change)
-	if h.ended {
-		s.answers.Add(change)
-	}
-}
-
-// lookup finds a hold; nil if none is known.
-func (s *Store) lookup(sl *slot, id string, now int64) *hold {
-	if sl.sub == nil || sl.sub.holding == nil {
-		return nil
-	}
-	s.prune(sl.shard, sl.sub, now)
-	h := sl.shard.holds[holdKey{sl.sub, id}]
-	if h != nil && now >= h.forget {
-		s.forget(sl.shard, h)
-		return nil
-	}
-	return h
 }

@@ -39,7 +39,7 @@ func (s *Store) settle(st *store.Settlement, parts []slot, out *store.Settled) (
 	h := s.lookup(&parts[0], st.ID, now)
 	repeat := false
 	switch {
-	case h == nil || st.Waiting:
+	case h == nil || (st.Release && st.Waiting):
 		var err error
 		if h, err = s.bookWithout(st, parts, now); err != nil {
 			return now, err
@@ -125,7 +125,7 @@ func spentBy(st *store.Settlement) amounts {
 
 // bookWithout books a settlement of an id that is not known. One that does not say where gives the id's places in lines up.
 func (s *Store) bookWithout(st *store.Settlement, parts []slot, now int64) (*hold, error) {
-	if st.Release || st.Waiting || st.Book == 0 {
+	if st.Release || st.Book == 0 {
 		for i := range parts {
 			s.leave(parts[i].sub, parts[0].key, st.ID)
 		}

@@ -1,0 +1,119 @@
+package memory
+
+import (
+	"strings"
+
+	"github.com/ratelimitd/ratelimitd/internal/store"
+)
+
+// keep makes the hold of an admitted request. Its amounts have been counted.
+func (s *Store) keep(req *store.Request, slots []slot, now int64) *hold {
+	ask := req.Hold
+	h := &hold{
+		id: strings.Clone(ask.ID), fingerprint: ask.Fingerprint, status: store.Active, releases: ask.ReleaseOnExpiry,
+		at: now, expires: now + us(ask.Lease), shares: make([]share, 0, countSubjects(slots)), kept: keptFor(ask.ID, slots),
+	}
+	h.forget = h.expires + us(store.KeepAnswers)
+	h.held = amountsOf(ask.USD, ask.Tokens)
+	for i := range slots {
+		sl, c := &slots[i], &req.Checks[i]
+		takesSlot := c.Unit == store.Concurrent && c.Amount > 0
+		booked := holds(c.Unit) && len(c.Limits) > 0
+		if i > 0 && !takesSlot && !booked {
+			continue
+		}
+		s.ensure(sl)
+		sh := h.share(sl)
+		sh.slot = sh.slot || takesSlot
+		if booked {
+			at := now
+			if sl.log != nil {
+				at = sl.log.Begin(now)
+			}
+			sh.books[place(c.Unit)], sh.at[place(c.Unit)], sh.has[place(c.Unit)] = true, at, c.Amount
+		}
+	}
+	s.link(h, slots[0].shard)
+	return h
+}
+
+// countSubjects is how many subjects the checks name at most.
+func countSubjects(slots []slot) int {
+	n := 1
+	for i := 1; i < len(slots); i++ {
+		if slots[i].index != slots[i-1].index || slots[i].key != slots[i-1].key {
+			n++
+		}
+	}
+	return n
+}
+
+// share is the hold's share of a check's subject, which it makes if there is none.
+func (h *hold) share(sl *slot) *share {
+	for i := range h.shares {
+		if h.shares[i].sub == sl.sub {
+			return &h.shares[i]
+		}
+	}
+	h.shares = append(h.shares, share{hold: h, sub: sl.sub, shard: sl.index})
+	return &h.shares[len(h.shares)-1]
+}
+
+// link makes a new hold known, and its shares to their subjects.
+func (s *Store) link(h *hold, sh *shard) {
+	h.first = h.shares[0].sub
+	sh.add(h)
+	for i := range h.shares {
+		part := &h.shares[i]
+		hg := part.sub.hold()
+		hg.known.Add(1)
+		part.epoch = hg.epoch
+		hg.leasesOf(part).add(part)
+		for u := range part.has {
+			hg.held[u] += part.has[u]
+		}
+	}
+	s.known.Add(1)
+	s.kept.Add(h.kept)
+	s.accountHold(h)
+}
+
+// add makes a hold known.
+func (sh *shard) add(h *hold) {
+	if sh.holds == nil {
+		sh.holds = make(map[holdKey]*hold)
+	}
+	sh.holds[holdKey{h.first, h.id}] = h
+}
+
+// hold is what the subject keeps for holds.
+func (sub *subject) hold() *holding {
+	if sub.holding == nil {
+		sub.holding = new(holding)
+	}
+	return sub.holding
+}
+
+// accountHold brings the counts of bytes up to date with what a hold takes now.
+func (s *Store) accountHold(h *hold) {
+	change := h.size() - h.bytes
+	h.bytes += change
+	s.bytes.Add(change)
+	if h.ended {
+		s.answers.Add(change)
+	}
+}
+
+// lookup finds a hold; nil if none is known.
+func (s *Store) lookup(sl *slot, id string, now int64) *hold {
+	if sl.sub == nil || sl.sub.holding == nil {
+		return nil
+	}
+	s.prune(sl.shard, sl.sub, now)
+	h := sl.shard.holds[holdKey{sl.sub, id}]
+	if h != nil && now >= h.forget {
+		s.forget(sl.shard, h)
+		return nil
+	}
+	return h
+}
