@@ -96,6 +96,7 @@ func New(opt Options, log *telemetry.Log) (*App, error) {
 		Log:      log,
 		Disabled: opt.Disabled,
 	})
+	a.push("settle what is left", a.engine.Close)
 	if err := a.makeServers(); err != nil {
 		return nil, err
 	}

@@ -31,6 +31,8 @@ cost:
   prices:
     m: {input: 0.000001, output: 0.000002, cache_read: 0.0000001, cache_write: 0.0000015}
     llama-3.2-3b-instruct: {input: 0.0000002, output: 0.0000006}
+    thinks: {input: 0.000001, output: 0.000002, cache_read: 0.000003, reasoning: 0.000004}
+    mumbles: {input: 0.000001, output: 0.000002, reasoning: 0.0000005}
   on_unknown_usage: {success: charge_hold, error: release, cancelled: charge_input}
   hold: {model: m, input_tokens: 100, max_output_tokens: 100}
 `
@@ -142,19 +144,24 @@ func hasWarning(warnings []Warning, code string) bool {
 
 func TestAReservationHoldsTheMostThatItMayCost(t *testing.T) {
 	for name, tc := range map[string]struct {
+		model       string
 		ask         Ask
 		usd, tokens int64
 	}{
-		"input at the dearest input price": {Ask{InputTokens: 10, MaxOutputTokens: 5}, 10*1500 + 5*2000, 15},
-		"cached input is held as if it were not": {
-			Ask{InputTokens: 10, CachedInputTokens: 30, MaxOutputTokens: 5}, 40*1500 + 5*2000, 45,
+		"writing the cache is dearest": {"m", Ask{InputTokens: 10, MaxOutputTokens: 5}, 10*1500 + 5*2000, 15},
+		"reading the cache and reasoning are": {
+			"thinks", Ask{InputTokens: 10, MaxOutputTokens: 5}, 10*3000 + 5*4000, 15,
 		},
-		"a maximum that the caller names": {Ask{InputTokens: 10, MaxOutputTokens: 5, MaxCost: 77}, 77, 15},
+		"plain output is": {"mumbles", Ask{InputTokens: 10, MaxOutputTokens: 5}, 10*1000 + 5*2000, 15},
+		"cached input is held as if it were not": {
+			"m", Ask{InputTokens: 10, CachedInputTokens: 30, MaxOutputTokens: 5}, 40*1500 + 5*2000, 45,
+		},
+		"a maximum that the caller names": {"m", Ask{InputTokens: 10, MaxOutputTokens: 5, MaxCost: 77}, 77, 15},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runCost(t, "", nil, func(t *testing.T, b *bench) {
 				r := of("a", 0, 0)
-				r.Ask = tc.ask
+				r.Spender.Model, r.Ask = tc.model, tc.ask
 				g := b.reserve(r)
 				if g.HeldUSD != tc.usd || g.GrantedOutputTokens != tc.ask.MaxOutputTokens || g.Status != store.Active || g.Repeat {
 					t.Fatalf("got %+v, want %d nano-USD held", g, tc.usd)
@@ -222,6 +229,34 @@ func TestARepeatOfAReservationTakesNothing(t *testing.T) {
 			t.Fatalf("got %+v, want the repeat to say that it has been settled", again)
 		}
 	})
+}
+
+func TestAKeyStandsForAllThatIsAskedButTheWait(t *testing.T) {
+	for name, change := range map[string]func(*Reservation){
+		"plan":              func(r *Reservation) { r.Spender.Plan = "tokens" },
+		"model":             func(r *Reservation) { r.Spender.Model = "thinks" },
+		"subjects":          func(r *Reservation) { r.Spender.Subjects = map[string]string{"x": "y"} },
+		"tags":              func(r *Reservation) { r.Spender.Tags = map[string]string{"x": "y"} },
+		"input_tokens":      func(r *Reservation) { r.Ask.InputTokens++ },
+		"cached":            func(r *Reservation) { r.Ask.CachedInputTokens++ },
+		"max_output_tokens": func(r *Reservation) { r.Ask.MaxOutputTokens++ },
+		"max_cost_usd":      func(r *Reservation) { r.Ask.MaxCost++ },
+		"ttl":               func(r *Reservation) { r.TTL = time.Minute },
+		"slot":              func(r *Reservation) { r.NoSlot = true },
+		"partial":           func(r *Reservation) { r.Partial = true },
+	} {
+		runCost(t, "", nil, func(t *testing.T, b *bench) {
+			first := b.reserve(of("a", 1, 1).keyed("k"))
+			if again := b.reserve(of("a", 1, 1).keyed("k").waiting(time.Second)); again.ReservationID != first.ReservationID {
+				t.Error("a repeat with another wait is another reservation")
+			}
+			r := of("a", 1, 1).keyed("k")
+			change(r)
+			if _, err := b.Reserve(t.Context(), r); !isReason(err, IdempotencyMismatch) {
+				t.Errorf("another %s: got %v, want a mismatch", name, err)
+			}
+		})
+	}
 }
 
 func TestARepeatIsAnsweredThoughItsUserIsDeniedFromMemory(t *testing.T) {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,9 @@ func (e *Engine) Close(ctx context.Context) error {
 		close(e.ends.stop)
 	}
 	e.ends.mu.Unlock()
+	if e.ends.pending.Load() == 0 {
+		return nil
+	}
 	done := make(chan struct{})
 	go func() {
 		e.ends.running.Wait()
@@ -88,6 +92,6 @@ func (e *Engine) Close(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return fmt.Errorf("%d settlements are left: %w", e.ends.pending.Load(), context.Cause(ctx))
 	}
 }

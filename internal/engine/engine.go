@@ -111,7 +111,11 @@ func (e *Engine) Decide(ctx context.Context, call *policy.Call, dec *Decision) e
 	if err != nil {
 		return err
 	}
-	if err := e.admit(ctx, sc, began, deadline, dec); err != nil {
+	err = e.admit(ctx, sc, began, deadline, dec)
+	if ctx.Err() != nil && holds != nil && !dec.Denied {
+		return e.abandon(ctx, sc, holds)
+	}
+	if err != nil {
 		return err
 	}
 	if holds != nil {

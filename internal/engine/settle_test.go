@@ -197,9 +197,10 @@ func TestAReservationThatNobodyKnowsIsBookedForADay(t *testing.T) {
 }
 
 func TestAReleaseGivesBackWhatIsHeld(t *testing.T) {
-	for more, requests := range map[string]int64{"": 1, "  on_release: return_requests\n": 0} {
+	for more, requests := range map[string]int64{"": 2, "  on_release: return_requests\n": 1} {
 		runCost(t, more, nil, func(t *testing.T, b *bench) {
 			g := b.reserve(of("a", 100, 0))
+			b.decide(user("a", 1))
 			b.reserve(of("b", 1, 0))
 			for i := range 3 {
 				got, err := b.Release(t.Context(), g.ReservationID, "k")
@@ -364,9 +365,9 @@ func TestAQuoteTellsAndTakesNothing(t *testing.T) {
 		if q.Admitted || q.Binding == nil || q.Binding.Reason != UserBudgetExhausted || q.MaxOutputTokens != (1_000_000-165_000)/2000 {
 			t.Fatalf("got %+v", q)
 		}
-		r := of("a", 110, q.MaxOutputTokens).under("small")
-		b.reserve(r)
+		b.reserve(of("a", 110, q.MaxOutputTokens).under("small"))
 		b.reserve(of("b", 1, 1))
+		ask.Spender.UserID = "c" // has all its money
 		if q := quote(); q.MaxOutputTokens != 0 || q.Admitted {
 			t.Fatalf("without a slot: got %+v, want nothing to fit", q)
 		}

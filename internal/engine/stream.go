@@ -123,6 +123,8 @@ func (e *Engine) tryEnd(ctx context.Context, st *store.Settlement) error {
 	switch {
 	case err == nil:
 		return nil
+	case st.Release && errors.Is(err, store.ErrNoHold):
+		return nil // nothing was held
 	case errors.Is(err, store.ErrNoHold), errors.Is(err, store.ErrMismatch):
 		e.opt.Log.BadEnd(err) // of a stream longer than a day; or ended otherwise before
 		return nil

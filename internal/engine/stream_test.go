@@ -164,6 +164,49 @@ func TestASettlementThatTheStoreDidNotTakeIsTriedAgain(t *testing.T) {
 	})
 }
 
+func TestTheEndOfAStreamDoesNotDependOnItsCaller(t *testing.T) {
+	runCost(t, "", nil, func(t *testing.T, b *bench) {
+		end := StreamEnd{Hold: b.decide(holding("a")).Hold, Usage: &budget.Usage{Input: 10}}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		b.EndStream(ctx, &end)
+		if b.ends.pending.Load() != 0 {
+			t.Error("it was not settled at once")
+		}
+		b.wantMoney("a", 10_000, 0)
+	})
+}
+
+func TestACallThatHoldsNamesItsLimitOfRequests(t *testing.T) {
+	runCost(t, "", nil, func(t *testing.T, b *bench) {
+		dec := b.decide(holding("a"))
+		st := dec.Statuses[0]
+		if st.Limit.Unit != store.Requests || st.Remaining != 4 || dec.Deciding.Limit != st.Limit {
+			t.Fatalf("got %d left of %+v, want 4 requests: 2 slots are fewer, and something else", st.Remaining, st.Limit)
+		}
+		b.reserve(of("x", 1, 1))
+		b.reserve(of("y", 1, 1))
+		if dec := b.decide(holding("b")); !dec.Denied || dec.Statuses[0].Limit.Unit != store.Concurrent {
+			t.Fatalf("got %+v, want the slots named that deny", dec.Statuses[0])
+		}
+	})
+}
+
+func TestADenialForWantOfASlotIsNotRemembered(t *testing.T) {
+	runCost(t, "", nil, func(t *testing.T, b *bench) {
+		taken := b.fill()
+		for range 2 {
+			if dec := b.decide(holding("a")); !dec.Denied || dec.Mode != Stored {
+				t.Fatalf("got %+v, want the store's own denial", dec)
+			}
+		}
+		b.release(taken[0])
+		if dec := b.decide(holding("a")); dec.Denied {
+			t.Fatalf("got %+v, want the slot that is free", dec)
+		}
+	})
+}
+
 func TestSettlementsAreLostWithinABound(t *testing.T) {
 	runCost(t, "", nil, func(t *testing.T, b *bench) {
 		end := StreamEnd{Hold: b.decide(holding("a")).Hold, Usage: &budget.Usage{Input: 10}}

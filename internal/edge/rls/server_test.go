@@ -371,6 +371,15 @@ func TestRetryAfterIsWholeSecondsRoundedUpAndAtLeastOne(t *testing.T) {
 	}
 }
 
+func TestASlotIsAskedForAgainAfterAMoment(t *testing.T) {
+	limit := &policy.Limit{Name: "concurrent", Unit: store.Concurrent, Max: 3}
+	st := engine.Status{Matched: true, Denied: true, Tier: "global", Limit: limit, Wait: 30 * time.Second}
+	resp := ask(t, newServer(&decider{dec: all(1, engine.Stored, st)}, false), userRequest(1))
+	if got := headersOf(resp)["Retry-After"]; got != "1" {
+		t.Errorf("Retry-After is %s, want 1: a slot may be free long before the first lease ends", got)
+	}
+}
+
 func TestACallThatCanNeverPassNamesNoTime(t *testing.T) {
 	st := engine.Status{
 		Matched: true, Denied: true, Tier: "user", Limit: minuteLimit(), Remaining: 10, Wait: store.Never,
