@@ -32,7 +32,11 @@ type holdWalk struct {
 // prints its seed when a run fails.
 func randomHolds(t *testing.T, f *Fixture) {
 	t.Helper()
-	walkHolds(t, newCaller(t, f))
+	const rounds = 4 // of a hundred walks each, by default
+	c := newCaller(t, f)
+	for range rounds {
+		walkHolds(t, c)
+	}
 }
 
 // walkHolds makes the random runs.

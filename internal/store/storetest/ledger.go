@@ -292,7 +292,7 @@ func (r *ledgerRun) end(client store.Store, id string, p *page) {
 	r.mu.Lock()
 	there := p.admitted > 0
 	if p.booked {
-		st.Book = r.now - p.used // milliseconds ago
+		st.Book = r.now - p.used // up to a millisecond and a half ago
 	}
 	r.mu.Unlock()
 	var out store.Settled
