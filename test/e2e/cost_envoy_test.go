@@ -81,7 +81,7 @@ func TestBrokenRequestsFreeTheirSlots(t *testing.T) {
 						return harness.Reply{Reset: true}
 					}
 				})
-				leaveOn(t, arrived, s.envoy.URL+"/wait", "gone")
+				leaveWhen(t, func() { <-arrived }, s.envoy.URL+"/wait", "gone")
 				leaveWithin(t, httpClient, s.envoy.URL+"/started", "gone")
 				waitSpent(t, s.daemon, "gone", c.gone)
 				for _, path := range []string{"/reset", "/broken"} {
@@ -123,6 +123,43 @@ func TestSlotsOfADeadEnvoyAreFreeAfterTheLease(t *testing.T) {
 		}
 		waitSpent(t, s.daemon, "b", "0.0002606")
 	})
+}
+
+// TestAnAnswerOutlastsItsLease has an answer that takes longer than the lease: its slot is another's then, and what it has used
+// takes the place of what the end of the lease has charged.
+func TestAnAnswerOutlastsItsLease(t *testing.T) {
+	t.Parallel()
+	onEachStore(t, func(t *testing.T, env harness.Env) {
+		gate := make(chan struct{})
+		s := newCostStack(t, env,
+			costPolicy{user: "1000/hour, 5 USD/day", global: "1 concurrent, 100 USD/day", lease: "1s"}, gated(gate))
+		c := sendAtOnce(t, s.envoy.URL, 1, one("a"), nil)
+		s.assistant.WaitInFlight(t, 1)
+		waitSpent(t, s.daemon, "a", "0.001")
+		if r := get(t, s.envoy.URL+probePath, "b"); r.status != http.StatusOK {
+			t.Errorf("after the lease another's status is %d, want 200: %s", r.status, r.body)
+		}
+		close(gate)
+		c.waitFor(t, 1, http.StatusOK)
+		waitSpent(t, s.daemon, "a", "0.0002606")
+	})
+}
+
+// TestAClientGoesWhileItIsDecided has a client go before ratelimitd has answered, while Redis hangs: Envoy tells nothing of the
+// end of such a request, which has reached nobody. Its slot is free all the same when Redis answers, and it costs nothing.
+func TestAClientGoesWhileItIsDecided(t *testing.T) {
+	t.Parallel()
+	redis := harness.Redis(t)
+	s := newCostStack(t, onRedis(redis), costPolicy{user: "1000/hour, 5 USD/day", global: "1 concurrent, 100 USD/day"},
+		func(*http.Request) harness.Reply { return dearAnswer(nil) })
+	redis.Pause()
+	leaveWhen(t, func() { waitActive(t, s.envoy, 1) }, s.envoy.URL, "a")
+	waitActive(t, s.envoy, 0)
+	redis.Resume()
+	waitSpent(t, s.daemon, "a", "0")
+	if r := get(t, s.envoy.URL, "b"); r.status != http.StatusOK {
+		t.Errorf("another's status is %d, want 200: %s", r.status, r.body)
+	}
 }
 
 // TestTheSameRequestIDGainsNothing has a client send one x-request-id with every call: each takes a slot of its own, a denied

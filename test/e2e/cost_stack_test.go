@@ -169,3 +169,16 @@ func checkReason(t *testing.T, denied []reply, want string) {
 		}
 	}
 }
+
+// waitActive waits until so many of an Envoy's questions to ratelimitd are not answered.
+func waitActive(t *testing.T, e *harness.EnvoyProxy, n int) {
+	t.Helper()
+	want := fmt.Sprintf("cluster.ratelimitd.upstream_rq_active: %d\n", n)
+	harness.WaitFor(t, fmt.Sprintf("%d questions are under way", n), func(ctx context.Context) error {
+		r, err := fetch(ctx, e.AdminURL+"/stats?filter=cluster.ratelimitd.upstream_rq_active", "")
+		if err == nil && !strings.Contains(r.body, want) {
+			err = fmt.Errorf("Envoy says %q", r.body)
+		}
+		return err
+	})
+}

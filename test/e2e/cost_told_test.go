@@ -296,7 +296,7 @@ func TestEveryEndIsTold(t *testing.T) {
 			t.Parallel()
 			switch {
 			case c.path == "/wait":
-				leaveOn(t, arrived, e.URL+c.path, c.user)
+				leaveWhen(t, func() { <-arrived }, e.URL+c.path, c.user)
 			case c.leave:
 				leaveWithin(t, client(t, c.http2), e.URL+c.path, c.user)
 			default:
@@ -310,16 +310,17 @@ func TestEveryEndIsTold(t *testing.T) {
 	}
 }
 
-// leaveOn sends a request of a user and goes when the channel is closed.
-func leaveOn(t *testing.T, c <-chan struct{}, url, user string) {
+// leaveWhen sends a request of a user and goes when ready returns.
+func leaveWhen(t *testing.T, ready func(), url, user string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	gone := make(chan error, 1)
 	go func() {
 		_, err := fetch(ctx, url, user)
 		gone <- err
 	}()
-	<-c
+	ready()
 	cancel()
 	if err := <-gone; !errors.Is(err, context.Canceled) {
 		t.Errorf("the client that goes gets %v, want it to have gone", err)
