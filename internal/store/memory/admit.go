@@ -94,7 +94,10 @@ func (s *Store) slots(req *store.Request, slots []slot) []slot {
 		slots = make([]slot, 0, len(req.Checks))
 	}
 	for i := range req.Checks {
-		slots = append(slots, s.slotOf(req.Checks[i].Subject))
+		subject := req.Checks[i].Subject
+		k := keyOf(subject)
+		index := s.shardOf(subject, k)
+		slots = append(slots, slot{key: k, index: index, shard: &s.shards[index]})
 	}
 	return slots
 }

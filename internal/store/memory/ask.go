@@ -20,9 +20,12 @@ func (s *Store) ask(req *store.Request, slots []slot, now int64, ans *store.Answ
 		}
 		for j := range c.Limits {
 			var st store.State
-			if c.Unit == store.Concurrent {
+			switch {
+			case c.Unit == store.Requests && sl.log != nil: // by far the most common one
+				st = state(sl.log.Ask(j, limit(c.Unit, &c.Limits[j]), need))
+			case c.Unit == store.Concurrent:
 				st = s.askSlots(req, slots, sl, &c.Limits[j], now)
-			} else {
+			default:
 				st = state(sl.ask(j, c.Unit, &c.Limits[j], need, at))
 			}
 			if st.Wait != 0 && !c.Limits[j].Shadow {

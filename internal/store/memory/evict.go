@@ -81,7 +81,9 @@ func (s *Store) housekeep(sh *shard, now int64) {
 		s.sweep(sh, &sh.usage, steps, now)
 		s.sweep(sh, &sh.bare, steps, now)
 	}
-	s.forgetDue(sh, now)
+	if sh.ended.oldest != nil {
+		s.forgetDue(sh, now)
+	}
 }
 
 // sweep looks at some subjects of a shard in turn, under its lock, and evicts those whose hits are all dead.
@@ -95,13 +97,18 @@ func (s *Store) sweep(sh *shard, o *order, steps int, now int64) {
 			return
 		}
 		o.hand = sub.newer
-		if sub.holding != nil {
-			s.prune(sh, sub, now)
-			s.deleteWaiters(sub, func(w *waiter) bool { return now >= w.dies })
-		}
+		s.tidy(sh, sub, now)
 		if sub.idle(now) {
 			s.evict(sh, sub, now)
 		}
+	}
+}
+
+// tidy ends the leases and drops the waiters of a subject whose time is over.
+func (s *Store) tidy(sh *shard, sub *subject, now int64) {
+	if sub.holding != nil {
+		s.prune(sh, sub, now)
+		s.dropDead(sub, now)
 	}
 }
 

@@ -87,9 +87,6 @@ type holdKey struct {
 
 // size estimates what a subject keeps for holds, the holds themselves aside.
 func (hg *holding) size() int64 {
-	if hg == nil {
-		return 0
-	}
 	all := holdingBytes + leaseBytes*int64(cap(hg.slots)+cap(hg.plain)) + waiterBytes*int64(cap(hg.line))
 	for i := range hg.line {
 		all += hg.line[i].size()

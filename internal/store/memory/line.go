@@ -30,7 +30,7 @@ func (s *Store) place(sub *subject, first key, id string, now int64) (before int
 	if sub == nil || sub.holding == nil || len(sub.holding.line) == 0 {
 		return 0, false
 	}
-	s.deleteWaiters(sub, func(w *waiter) bool { return now >= w.dies })
+	s.dropDead(sub, now)
 	line := sub.holding.line
 	for i := range line {
 		if line[i].id == id && line[i].first == first {
@@ -58,6 +58,11 @@ func (s *Store) leave(sub *subject, first key, id string) {
 	if sub != nil && sub.holding != nil && len(sub.holding.line) > 0 {
 		s.deleteWaiters(sub, func(w *waiter) bool { return w.id == id && w.first == first })
 	}
+}
+
+// dropDead drops the waiters of a subject that have not asked again in time.
+func (s *Store) dropDead(sub *subject, now int64) {
+	s.deleteWaiters(sub, func(w *waiter) bool { return now >= w.dies })
 }
 
 // deleteWaiters drops the waiters that are to go.

@@ -15,6 +15,7 @@ func (s *Store) Reset(ctx context.Context, subject store.Subject) error {
 	k, sh := s.shard(subject)
 	sh.mu.Lock()
 	if sub := sh.subjects[k]; sub != nil {
+		s.tidy(sh, sub, s.now())
 		s.drop(sh, sub)
 	}
 	sh.mu.Unlock()

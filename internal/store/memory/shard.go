@@ -95,7 +95,10 @@ func (sub *subject) size() int64 {
 			all += logBytes + int64(l.Bytes())
 		}
 	}
-	return all + sub.holding.size()
+	if sub.holding != nil {
+		all += sub.holding.size()
+	}
+	return all
 }
 
 // hasLogs tells whether the subject has a log.
