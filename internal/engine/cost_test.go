@@ -32,7 +32,7 @@ cost:
     m: {input: 0.000001, output: 0.000002, cache_read: 0.0000001, cache_write: 0.0000015}
     llama-3.2-3b-instruct: {input: 0.0000002, output: 0.0000006}
     thinks: {input: 0.000001, output: 0.000002, cache_read: 0.000003, reasoning: 0.000004}
-    mumbles: {input: 0.000001, output: 0.000002, reasoning: 0.0000005}
+    mumbles: {input: 0.000001, output: 0.000002, cache_write: 0.0000015, reasoning: 0.0000005}
   on_unknown_usage: {success: charge_hold, error: release, cancelled: charge_input}
   hold: {model: m, input_tokens: 100, max_output_tokens: 100}
 `
@@ -152,7 +152,7 @@ func TestAReservationHoldsTheMostThatItMayCost(t *testing.T) {
 		"reading the cache and reasoning are": {
 			"thinks", Ask{InputTokens: 10, MaxOutputTokens: 5}, 10*3000 + 5*4000, 15,
 		},
-		"plain output is": {"mumbles", Ask{InputTokens: 10, MaxOutputTokens: 5}, 10*1000 + 5*2000, 15},
+		"writing the cache and plain output are": {"mumbles", Ask{InputTokens: 10, MaxOutputTokens: 5}, 10*1500 + 5*2000, 15},
 		"cached input is held as if it were not": {
 			"m", Ask{InputTokens: 10, CachedInputTokens: 30, MaxOutputTokens: 5}, 40*1500 + 5*2000, 45,
 		},
