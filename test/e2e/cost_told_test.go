@@ -91,9 +91,12 @@ func answerCases() []answerCase {
 			body: `{"usage":{"prompt_tokens":868,"completion_tokens":145,"cost":2.6060001e-4}}`,
 			want: used("868", "145", "cost", "2607", "usage", "end input_tokens output_tokens cost"),
 		},
-		{name: "a text that looks like a usage", body: `{"choices":[{"message":{"content":` +
-			strconv.Quote(`"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}} \`) + `}}],` + plainUsage + `}`,
-			want: used("868", "145")},
+		{
+			name: "a text that looks like a usage",
+			body: `{"choices":[{"message":{"content":` +
+				strconv.Quote(`"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}} \`) + `}}],` + plainUsage + `}`,
+			want: used("868", "145"),
+		},
 		{
 			name: "such a text after the usage",
 			body: `{` + plainUsage + `,"x":` + strconv.Quote(`,"usage":{"completion_tokens":1}`) + `,"y":"\\\"","z":"\u0022"}`,
@@ -276,20 +279,34 @@ func TestEveryEndIsTold(t *testing.T) {
 		want             told
 	}{
 		{name: "a whole answer", path: "/whole", user: "a", want: told{"hold": "token-of-a", "usage": "end", "outcome": "success"}},
-		{name: "the client goes before the answer", path: "/wait", user: "b", leave: true,
-			want: told{"hold": "token-of-b", "usage": "end", "outcome": "cancelled"}},
-		{name: "the client goes within the answer", path: "/started", user: "c", leave: true,
-			want: told{"hold": "token-of-c", "usage": "end", "outcome": "cancelled"}},
-		{name: "the client goes after the usage", path: "/usage-and-wait", user: "d", leave: true,
-			want: used("868", "145", "hold", "token-of-d", "outcome", "cancelled")},
-		{name: "a client of HTTP/2 goes within the answer", path: "/started", user: "h", leave: true, http2: true,
-			want: told{"hold": "token-of-h", "usage": "end", "outcome": "cancelled"}},
-		{name: "the assistant breaks off before its answer", path: "/reset", user: "e",
-			want: told{"hold": "token-of-e", "usage": "end", "outcome": "error"}},
-		{name: "the assistant breaks off within its answer", path: "/broken", user: "f",
-			want: told{"hold": "token-of-f", "usage": "end", "outcome": "error"}},
-		{name: "the assistant denies", path: "/too-many", user: "g",
-			want: told{"hold": "token-of-g", "usage": "end", "outcome": "error"}},
+		{
+			name: "the client goes before the answer", path: "/wait", user: "b", leave: true,
+			want: told{"hold": "token-of-b", "usage": "end", "outcome": "cancelled"},
+		},
+		{
+			name: "the client goes within the answer", path: "/started", user: "c", leave: true,
+			want: told{"hold": "token-of-c", "usage": "end", "outcome": "cancelled"},
+		},
+		{
+			name: "the client goes after the usage", path: "/usage-and-wait", user: "d", leave: true,
+			want: used("868", "145", "hold", "token-of-d", "outcome", "cancelled"),
+		},
+		{
+			name: "a client of HTTP/2 goes within the answer", path: "/started", user: "h", leave: true, http2: true,
+			want: told{"hold": "token-of-h", "usage": "end", "outcome": "cancelled"},
+		},
+		{
+			name: "the assistant breaks off before its answer", path: "/reset", user: "e",
+			want: told{"hold": "token-of-e", "usage": "end", "outcome": "error"},
+		},
+		{
+			name: "the assistant breaks off within its answer", path: "/broken", user: "f",
+			want: told{"hold": "token-of-f", "usage": "end", "outcome": "error"},
+		},
+		{
+			name: "the assistant denies", path: "/too-many", user: "g",
+			want: told{"hold": "token-of-g", "usage": "end", "outcome": "error"},
+		},
 		{name: "ratelimitd does not answer", path: "/usage", user: unansweredUser, want: used("868", "145", "outcome", "success")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -407,10 +424,14 @@ func TestWhatIsAskedBeforehand(t *testing.T) {
 		{name: "a trusted proxy's estimates", envoy: trustingEnvoy, user: "b", header: estimates, want: told{
 			"user_id": "b", "request_id": "mine", "model": "gpt", "input_tokens": "12", "max_output_tokens": "99",
 		}},
-		{name: "nobody", envoy: e, header: map[string]string{"x-request-id": "r"},
-			want: told{"user_id": "anonymous", "request_id": "r"}},
-		{name: "an endless id", envoy: e, user: "c", header: map[string]string{"x-request-id": long},
-			want: told{"user_id": "c", "request_id": long}},
+		{
+			name: "nobody", envoy: e, header: map[string]string{"x-request-id": "r"},
+			want: told{"user_id": "anonymous", "request_id": "r"},
+		},
+		{
+			name: "an endless id", envoy: e, user: "c", header: map[string]string{"x-request-id": long},
+			want: told{"user_id": "c", "request_id": long},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
