@@ -426,7 +426,7 @@ func TestRandomHoldsFindViolations(t *testing.T) {
 
 // TestLedgerFindsViolations shows that the books balance for the model, and for no store that loses or invents money.
 func TestLedgerFindsViolations(t *testing.T) {
-	const ops = 1500
+	const ops = 900
 	forget := 0
 	for _, tt := range []struct {
 		name  string
@@ -437,7 +437,7 @@ func TestLedgerFindsViolations(t *testing.T) {
 		{"one settlement is forgotten", func(s *modelStore) {
 			forget = 0
 			s.settle = func(st *store.Settlement, out *store.Settled, err error) error {
-				if forget++; err == nil && forget > 100 && out.Was == store.Active && !out.Repeat && out.USD != out.HeldUSD {
+				if forget++; err == nil && forget > 50 && out.Was == store.Active && !out.Repeat && out.USD != out.HeldUSD {
 					s.of(st).end.USD, forget = out.HeldUSD, -ops*10
 				}
 				return err
