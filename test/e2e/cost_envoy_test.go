@@ -285,6 +285,28 @@ func gated(gate <-chan struct{}) func(r *http.Request) harness.Reply {
 	}
 }
 
+// TestShippedCostTimeouts has nothing replaced in the shipped configuration but ports, a daemon with its own defaults and the
+// production policy. A busy machine may make an Envoy with such a timeout pass a request unasked; then another user tries again.
+func TestShippedCostTimeouts(t *testing.T) {
+	t.Parallel()
+	s := &costStack{
+		assistant: harness.Assistant(t, func(*http.Request) harness.Reply { return dearAnswer(nil) }),
+		daemon: harness.Daemon(t, with(with(onRedis(harness.Redis(t)), "RATELIMITD_DECISION_TIMEOUT", ""),
+			"RATELIMITD_POLICY", "production")),
+	}
+	s.envoy = harness.Envoy(t, harness.EnvoyCostFile, harness.Ports(t, s.assistant.Addr, s.daemon.GRPCAddr))
+	var user int
+	harness.WaitFor(t, "a user is answered in time", func(ctx context.Context) error {
+		user++
+		r, err := fetch(ctx, s.envoy.URL, fmt.Sprintf("user-%d", user))
+		if err == nil && !r.asked() {
+			err = errors.New("the answer has no numbers")
+		}
+		return err
+	})
+	waitSpent(t, s.daemon, fmt.Sprintf("user-%d", user), "0.0002606")
+}
+
 // TestTheLastCent has a user with $0.01 left send 50 requests at once: as many pass as the cent can hold, and when they are
 // settled, as many more as what they left can hold. Each is denied that would pass the budget.
 func TestTheLastCent(t *testing.T) {
