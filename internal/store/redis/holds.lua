@@ -5,7 +5,8 @@
 --                     Away from the hold's first subject its key stands before the id: ids of two subjects may be the same
 --   <subject>h:<id>   the hold's record, at the first of the subjects that one script call decides on: '>BBc8I7I7I7I7I2B' status, flags,
 --                     fingerprint, admission, end of the lease, nano-USD, tokens, how many calls have found it on a Cluster, number
---                     of subjects; '>B' of each: its part in the hold; and once it is closed '>BBc8I7I7I7' what it was before, status, fingerprint of the settlement, nano-USD
+--                     of subjects; '>BI4I4' of each: its part in the hold, and the index of its entry of USD and of tokens
+--                     when it was taken; and once it is closed '>BBc8I7I7I7' what it was before, status, fingerprint of the settlement, nano-USD
 --                     and tokens booked, until when this is known; then the memo
 --   <subject>w, ...v  sorted sets of who waits for a slot: ids by when they came, and by when their place is lost
 --
@@ -16,6 +17,7 @@ local IN_USD, IN_TOKENS, IN_OPEN = 1, 2, 4 -- a subject's part in a hold
 local NO_HOLD, ACTIVE, CLOSED, RELEASED, EXPIRED = 0, 1, 2, 3, 4
 local OPEN, OPEN_SIZE = '>BI7I7I7', 22
 local RECORD, RECORD_SIZE = '>BBc8I7I7I7I7I2B', 41
+local PART_SIZE, PART_FIELDS = 9, 3
 local CLOSING, CLOSING_SIZE = '>BBc8I7I7I7', 31
 local KEEP_ANSWERS = 86400000000
 local LONGEST_LEASE = 3600000000
@@ -27,6 +29,8 @@ local MISMATCH, UNKNOWN = 8, 9 -- verdicts beside those of log.lua
 local function id_at(subject, first, id)
   return subject == first and id or first .. id
 end
+
+local now_text, before_text, after_text = sformat('%.0f', clock), sformat('%.0f', -clock), sformat('(%.0f', clock)
 
 local function pack_open(flags, at, usd, tokens, id)
   return spack(OPEN, flags, at, usd, tokens) .. id
@@ -40,16 +44,18 @@ local function load_record(key)
   if #raw < RECORD_SIZE then
     corrupt(key, 'not the record of a hold')
   end
-  local record = { key = key }
-  local count
-  record.status, record.flags, record.print, record.at, record.expires, record.usd, record.tokens, record.calls,
-    count = sunpack(RECORD, raw)
-  if #raw < RECORD_SIZE + count + (record.status == ACTIVE and 0 or CLOSING_SIZE) then
+  local status, flags, print, at, expires, usd, tokens, calls, count = sunpack(RECORD, raw)
+  local size = RECORD_SIZE + count * PART_SIZE
+  if #raw < size + (status == ACTIVE and 0 or CLOSING_SIZE) then
     corrupt(key, 'too short for its parts')
   end
-  record.parts = { sbyte(raw, RECORD_SIZE + 1, RECORD_SIZE + count) }
+  local record = {
+    key = key, status = status, flags = flags, print = print, at = at, expires = expires, usd = usd, tokens = tokens, calls = calls,
+    count = count, parts = { sunpack('>' .. srep('BI4I4', count), raw, RECORD_SIZE + 1) },
+    was = false, closing = false, booked_usd = false, booked_tokens = false, memo = '',
+  }
   if record.status ~= ACTIVE then
-    local position = RECORD_SIZE + count + 1
+    local position = size + 1
     local known
     record.was, record.status, record.closing, record.booked_usd, record.booked_tokens, known = sunpack(CLOSING, raw, position)
     record.memo = ssub(raw, position + CLOSING_SIZE)
@@ -62,8 +68,7 @@ end
 
 local function pack_record(status, record)
   return spack(RECORD, status, record.flags, record.print, record.at, record.expires, record.usd, record.tokens,
-    record.calls, #record.parts)
-    .. string.char(unpack(record.parts))
+    record.calls, record.count) .. spack('>' .. srep('BI4I4', record.count), unpack(record.parts, 1, record.count * PART_FIELDS))
 end
 
 -- How long a record is kept, in milliseconds.
@@ -77,54 +82,85 @@ local function hold_state(status, again, record, queued, ahead)
     record and record.usd or 0, record and record.tokens or 0, queued and 1 or 0, ahead or 0)
 end
 
--- Books the end of leases that are over: their amounts are no longer held, and where the hold says so no longer used.
+-- What this script knows of a subject's open holds: whether the leases that are over are booked, slots in use, when the first of
+-- their leases ends, and whether anybody waits.
+local known = {}
+
+-- Takes an ended hold's amount of one unit out of a ledger: it is no longer held, and where the hold says so no longer used.
+local function end_amount(ledger, at, amount, gives)
+  if at <= ledger.dropped then
+    return
+  end
+  if gives then
+    local index, time, had = find_taken(ledger, at, 0)
+    if index then
+      change_entry(ledger, index, time, had, -amount)
+    end
+  end
+  ledger.held = max(0, ledger.held - amount)
+  touch(ledger)
+end
+
+-- Books the end of the leases that are over, and returns what is known of the subject.
 local function end_leases(subject)
+  local it = known[subject]
+  if it then
+    return it
+  end
   local key = subject .. 'h'
   for _ = 1, MOST_ENDED / 64 do
-    local ended = must(pcall_redis('ZRANGEBYSCORE', key, sformat('%.0f', -clock), sformat('%.0f', clock), 'LIMIT', '0', '64'), key)
+    local ended = must(pcall_redis('ZRANGEBYSCORE', key, before_text, now_text, 'LIMIT', '0', '64'), key)
     for i = 1, #ended do
       local flags, at, usd, tokens = sunpack(OPEN, ended[i])
       local gives = floor(flags / GIVES_BACK) % 2 == 1
-      local changes = {}
-      for _, amount in ipairs({ { 'u', usd, 4 }, { 't', tokens, 8 } }) do
-        if floor(flags / amount[3]) % 2 == 1 then
-          local ledger = load_ledger(subject .. amount[1])
-          if at > ledger.dropped then
-            local change = { ledger, amount[2], ledger.held }
-            if gives then
-              change[4], change[5], change[6] = find_taken(ledger, at)
-            end
-            changes[#changes + 1] = change
-          end
-        end
-      end
+      local money = floor(flags / 4) % 2 == 1 and load_ledger(subject .. 'u')
+      local counted = floor(flags / 8) % 2 == 1 and load_ledger(subject .. 't')
       call('ZREM', key, ended[i])
-      for _, change in ipairs(changes) do
-        local ledger, amount = change[1], change[2]
-        ledger.held = max(0, ledger.held - amount)
-        if change[4] then
-          change_entry(ledger, change[4], change[5], change[6], -amount)
-        end
-        touch(ledger)
+      if money then
+        end_amount(money, at, usd, gives)
+      end
+      if counted then
+        end_amount(counted, at, tokens, gives)
       end
     end
     if #ended < 64 then
-      return
+      break
     end
   end
+  it = { key = key, used = false, first = false, line = false, lives = false }
+  known[subject] = it
+  return it
 end
 
--- A subject's slots: how many are in use, and how many waiters stand before this id.
-local function slots_in_use(subject)
-  return must(pcall_redis('ZCOUNT', subject .. 'h', sformat('(%.0f', clock), '+inf'), subject .. 'h')
+-- How many slots of a subject are in use, and how long until the first of their leases ends; 0 if none is.
+local function slots_in_use(it)
+  if not it.used then
+    it.used = call('ZCOUNT', it.key, after_text, '+inf')
+    local found = it.used > 0 and call('ZRANGEBYSCORE', it.key, after_text, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')
+    it.first = found and tonumber(found[2]) - clock or 0
+  end
+  return it.used, it.first
 end
 
-local function waiters_before(subject, id)
+-- Keeps a hold among the open ones.
+local function open_hold(it, hold, slot, expires)
+  call('ZADD', it.key, sformat('%.0f', slot and expires or -expires), hold)
+  if not it.lives then
+    it.lives = true
+    call('PEXPIRE', it.key, sformat('%d', (LONGEST_LEASE + GRACE) / 1000))
+  end
+end
+
+-- How many waiters stand before this id.
+local function waiters_before(subject, it, id)
   local line, alive = subject .. 'w', subject .. 'v'
-  if call('EXISTS', alive) == 0 then
+  if not it.line then
+    it.line = call('EXISTS', alive)
+  end
+  if it.line == 0 then
     return 0
   end
-  local gone = must(pcall_redis('ZRANGEBYSCORE', alive, '-inf', sformat('%.0f', clock)), alive)
+  local gone = must(pcall_redis('ZRANGEBYSCORE', alive, '-inf', now_text), alive)
   for i = 1, #gone do
     call('ZREM', alive, gone[i])
     call('ZREM', line, gone[i])
@@ -132,23 +168,25 @@ local function waiters_before(subject, id)
   return call('ZRANK', line, id) or call('ZCARD', line)
 end
 
-local function join_line(subject, id)
+local function join_line(subject, it, id)
   local line, alive, life = subject .. 'w', subject .. 'v', sformat('%d', 2 * WAITER_LIFE / 1000)
   local last = call('ZRANGE', line, '-1', '-1', 'WITHSCORES')[2]
   call('ZADD', line, 'NX', sformat('%.0f', max(clock, (last or 0) + 1)), id)
   call('ZADD', alive, sformat('%.0f', clock + WAITER_LIFE), id)
   call('PEXPIRE', line, life)
   call('PEXPIRE', alive, life)
+  it.line = 1
 end
 
-local function leave_line(subject, id)
-  call('ZREM', subject .. 'w', id)
-  call('ZREM', subject .. 'v', id)
+local function leave_line(subject, it, id)
+  if it.line ~= 0 then
+    call('ZREM', subject .. 'w', id)
+    call('ZREM', subject .. 'v', id)
+  end
 end
 
 -- How long until a lease or more ends, so that `missing` slots are free.
-local function slot_wait(subject, missing)
-  local found = call('ZRANGEBYSCORE', subject .. 'h', sformat('(%.0f', clock), '+inf', 'WITHSCORES', 'LIMIT',
-    sformat('%d', missing - 1), '1')
+local function slot_wait(it, missing)
+  local found = call('ZRANGEBYSCORE', it.key, after_text, '+inf', 'WITHSCORES', 'LIMIT', sformat('%d', missing - 1), '1')
   return found[2] and tonumber(found[2]) - clock or NEVER
 end

@@ -38,6 +38,15 @@ local function ledger_head_size(slots)
   return LEDGER_SIZE + slots * SPAN_SIZE
 end
 
+-- A ledger in memory. All of its fields are here from the start: a table that grows is laid out anew each time.
+local function new_ledger(key, slots, k, spans, override, room, n, total, retain, asked, expires, last, held, dropped, merged)
+  return {
+    key = key, now = max(clock, last), slots = slots, k = k, spans = spans, override = override, room = room, n = n, total = total,
+    retain = retain, asked = asked, expires = expires, last = last, held = held, dropped = dropped, merged = merged,
+    dirty = false, body = false, tail = 0, joins = false,
+  }
+end
+
 -- Loads a ledger; one that is not there is empty, with no room.
 local function load_ledger(key)
   local ledger = ledgers[key]
@@ -46,10 +55,7 @@ local function load_ledger(key)
   end
   local raw = must(pcall_redis('GETRANGE', key, '0', FEW_SPANS_END), key)
   if raw == '' then
-    ledger = {
-      key = key, now = clock, slots = 0, k = 0, override = read_override(key), room = 0, n = 0, total = 0, retain = 0, asked = 0,
-      expires = 0, last = 0, held = 0, dropped = clock - 1, merged = 0, spans = {},
-    }
+    ledger = new_ledger(key, 0, 0, {}, read_override(key), 0, 0, 0, 0, 0, 0, 0, 0, clock - 1, 0)
     ledgers[key] = ledger
     return ledger
   end
@@ -64,13 +70,10 @@ local function load_ledger(key)
   if #raw < size then
     corrupt(key, 'too short for its windows')
   end
-  ledger = { key = key, slots = slots, k = k, spans = { sunpack('>' .. srep(SPAN, k), raw, LEDGER_SIZE + 1) } }
-  ledger.override, ledger.room, ledger.n, ledger.total, ledger.retain, ledger.asked, ledger.expires, ledger.last, ledger.held,
-    ledger.dropped, ledger.merged = sunpack('>I7I4I4I7I7I7I7I7I7I7I7', raw, 4)
+  ledger = new_ledger(key, slots, k, { sunpack('>' .. srep(SPAN, k), raw, LEDGER_SIZE + 1) }, sunpack('>I7I4I4I7I7I7I7I7I7I7I7', raw, 4))
   if ledger.n > ledger.room then
     corrupt(key, 'more entries than room')
   end
-  ledger.now = max(clock, ledger.last)
   ledgers[key] = ledger
   return ledger
 end
@@ -239,7 +242,7 @@ end
 -- limit has room for `need` more.
 local function look_ledger(ledger, check, need)
   local spec, spans, now = check.spec, ledger.spans, ledger.now
-  local fits, states = true, {}
+  local fits, states, resets = true, {}, {}
   for i = 1, spec.k do
     local s = i * 4 - 3
     local limit = spec[s + 1]
@@ -265,9 +268,9 @@ local function look_ledger(ledger, check, need)
     end
     local o = (i - 1) * 3
     states[o + 1], states[o + 2], states[o + 3] = used, leaves ~= NEVER and leaves - clock or 0, wait
-    check.resets[i] = (finish or now + spec[s]) - clock -- of what is taken now
+    resets[i] = (finish or now + spec[s]) - clock -- of what is taken now
   end
-  check.states = states
+  check.states, check.resets = states, resets
   local longest, retain = check.retain, ledger.retain
   if longest > retain or longest == retain and now - ledger.asked > retain / 8 then
     ledger.retain, ledger.asked = longest, now
@@ -280,14 +283,39 @@ local function look_ledger(ledger, check, need)
   return fits
 end
 
--- Reads what a write at `at` needs: the newest entry's amount, and all entries where there is no more room.
-local function prepare_ledger(ledger, at)
-  ledger.tail = 0
-  if ledger.n > 0 and ledger.last == at then
+-- Whether what is taken at `at` joins the newest entry: taken at one moment, or once there are many, in one sub-window of the
+-- shortest sliding window that is asked for, and on one side of each calendar's start.
+local function joins_newest(ledger, at, spec)
+  if ledger.n == 0 or ledger.last == at then
+    return ledger.n > 0
+  end
+  if ledger.n < EXACT_HITS then
+    return false
+  end
+  local quantum, spans = NEVER, ledger.spans
+  for s = 1, spec.last, 4 do
+    if spec[s + 2] ~= CALENDAR then
+      quantum = min(quantum, floor(spec[s] / SUB_WINDOWS))
+    end
+  end
+  for p = 1, ledger.k * SPAN_FIELDS, SPAN_FIELDS do
+    if spans[p + 1] == CALENDAR and ledger.last < spans[p + 5] then
+      return false
+    end
+  end
+  return quantum > 0 and floor(at / quantum) == floor(ledger.last / quantum)
+end
+
+-- Reads what a write at `at` needs: the newest entry's amount, if it is to be joined, and all entries where there is no more room.
+local function prepare_ledger(ledger, at, spec)
+  ledger.tail, ledger.body, ledger.joins = 0, false, joins_newest(ledger, at, spec)
+  if ledger.joins then
     local _, amount = sunpack(ENTRY, ledger_entries(ledger, ledger.n - 1, ledger.n))
     ledger.tail = amount
+  elseif ledger.n >= ledger.room then
+    ledger.body = ledger_entries(ledger, 0, ledger.n)
   end
-  if ledger.n >= ledger.room or ledger.k > ledger.slots then
+  if ledger.k > ledger.slots and not ledger.body then
     ledger.body = ledger_entries(ledger, 0, ledger.n)
   end
 end
@@ -312,26 +340,43 @@ end
 -- and never over the start of a calendar's window. Returns the new list.
 local function thin_ledger(ledger, body)
   local spans, k, now = ledger.spans, ledger.k, ledger.now
-  local out, kept, previous, sum = {}, 0, nil, 0
-  for position = 1, #body, ENTRY_SIZE do
-    local at, amount = sunpack(ENTRY, body, position)
-    local quantum, apart = NEVER, previous == nil
-    for p = 1, k * SPAN_FIELDS, SPAN_FIELDS do
-      if spans[p + 1] == CALENDAR then
-        apart = apart or previous < spans[p + 5] and spans[p + 5] <= at
-      elseif spans[p] > now - at then
-        quantum = min(quantum, floor(spans[p] / SUB_WINDOWS))
-      end
-    end
-    if apart or quantum == 0 or floor(at / quantum) ~= floor(previous / quantum) then
-      kept, sum = kept + 1, 0
+  local out, kept, first, sum, count = {}, 0, nil, 0, #body / ENTRY_SIZE
+  local periods, starts = {}, {}
+  for p = 1, k * SPAN_FIELDS, SPAN_FIELDS do
+    if spans[p + 1] == CALENDAR then
+      starts[#starts + 1] = spans[p + 5]
     else
-      ledger.merged = at
+      periods[#periods + 1] = spans[p]
     end
-    sum = sum + amount
-    out[kept], previous = spack(ENTRY, at, sum), at
   end
-  return table.concat(out)
+  for from = 0, count - 1, MANY do
+    local values = { sunpack('>' .. srep('I7I7', min(MANY, count - from)), body, from * ENTRY_SIZE + 1) }
+    for e = 1, min(MANY, count - from) * 2, 2 do
+      local at, quantum, apart = values[e], NEVER, first == nil
+      for i = 1, #periods do
+        if periods[i] > now - at then
+          quantum = min(quantum, floor(periods[i] / SUB_WINDOWS))
+        end
+      end
+      for i = 1, #starts do
+        apart = apart or first < starts[i] and starts[i] <= at
+      end
+      -- By the first of those merged: what has left a short window does not come back into it.
+      if apart or quantum == 0 or floor(at / quantum) ~= floor(first / quantum) then
+        kept, sum, first = kept + 1, 0, at
+      else
+        ledger.merged = max(ledger.merged, at)
+      end
+      sum = min(NEVER, sum + values[e + 1])
+      out[kept * 2 - 1], out[kept * 2] = at, sum
+    end
+  end
+  local packed = {}
+  for from = 1, kept * 2, MANY * 2 do
+    local to = min(from + MANY * 2 - 1, kept * 2)
+    packed[#packed + 1] = spack('>' .. srep('I7', to - from + 1), unpack(out, from, to))
+  end
+  return table.concat(packed)
 end
 
 -- Finds all windows anew after entries were merged.
@@ -358,7 +403,7 @@ end
 -- Lays a ledger out anew, with room, without what has left every window. prepare_ledger has read its entries.
 local function rewrite_ledger(ledger)
   local spans, body = ledger.spans, ledger.body
-  ledger.body = nil
+  ledger.body = false
   local border, drop = ledger.now - ledger.retain, 0
   local low, high = 0, ledger.n
   while low < high do
@@ -386,7 +431,7 @@ local function rewrite_ledger(ledger)
     end
     ledger.k = kept
   end
-  if ledger.n > EXACT_HITS + SUB_WINDOWS then
+  if ledger.n > EXACT_HITS + 2 * SUB_WINDOWS then
     body = thin_ledger(ledger, body)
     ledger.n = #body / ENTRY_SIZE
     recount_ledger(ledger, body)
@@ -430,9 +475,16 @@ end
 local function append_ledger(ledger, at, amount)
   if ledger.body then
     rewrite_ledger(ledger)
+    if ledger.joins then -- it may have been merged with others
+      local _
+      _, ledger.tail = sunpack(ENTRY, ledger_entries(ledger, ledger.n - 1, ledger.n))
+    end
   end
   local spans, n = ledger.spans, ledger.n
-  local index = n > 0 and ledger.last == at and n - 1 or n
+  local index = ledger.joins and n - 1 or n
+  if ledger.joins and ledger.last < at then
+    ledger.merged = at
+  end
   write_entry(ledger, index, at, min(NEVER, ledger.tail + amount))
   ledger.n, ledger.last, ledger.total, ledger.now = index + 1, at, (ledger.total + amount) % NEVER, max(ledger.now, at)
   for p = 1, ledger.k * SPAN_FIELDS, SPAN_FIELDS do
@@ -442,12 +494,20 @@ local function append_ledger(ledger, at, amount)
     end
   end
   touch(ledger)
+  return index
 end
 
--- Plans to change what was taken at a moment: returns the entry's index, time and amount, or nil if it is gone.
-local function find_taken(ledger, at)
+-- Plans to change what was taken at a moment: returns the entry's index, time and amount, or nil if it is gone. Its index was
+-- `hint` when it was taken.
+local function find_taken(ledger, at, hint)
   if at <= ledger.dropped then
     return nil
+  end
+  if hint < ledger.n then
+    local time, amount = sunpack(ENTRY, ledger_entries(ledger, hint, hint + 1))
+    if time == at then
+      return hint, time, amount
+    end
   end
   local index, time, amount = ledger_find(ledger, at)
   if time and (time == at or at <= ledger.merged) then
@@ -468,11 +528,26 @@ local function change_entry(ledger, index, time, amount, delta)
   touch(ledger)
 end
 
--- Reads what insert_entry needs. Nothing is inserted that no window can see any more.
+-- Whether a booking at a moment is to join the entry at `time`, the next one: it stands for what was taken there, too, if it was
+-- merged. None joins one on the other side of a calendar's start.
+local function is_joined(ledger, at, time)
+  if at > ledger.merged then
+    return time == at
+  end
+  local spans = ledger.spans
+  for p = 1, ledger.k * SPAN_FIELDS, SPAN_FIELDS do
+    if spans[p + 1] == CALENDAR and at < spans[p + 5] and spans[p + 5] <= time then
+      return false
+    end
+  end
+  return true
+end
+
+-- Reads what insert_entry needs.
 local function prepare_insert(ledger, at)
   local index, time, amount = ledger_find(ledger, at)
   local plan = { index = index }
-  if time == at then
+  if time and is_joined(ledger, at, time) then
     plan.time, plan.amount = time, amount
     return plan
   end
@@ -489,22 +564,17 @@ local function insert_entry(ledger, plan, at, amount)
     change_entry(ledger, plan.index, plan.time, plan.amount, amount)
     return
   end
-  local index, before = plan.index, ledger.n
-  if plan.body then
+  if plan.body then -- find the place again in what is laid out anew, where there is room
     ledger.body = plan.body
-    local dropped = ledger.n
     rewrite_ledger(ledger)
-    dropped = dropped - ledger.n
-    if dropped > 0 then -- and perhaps merged: find the place again, in what has just been written
-      index = ledger_find(ledger, at)
-      plan.tail = ledger_entries(ledger, index, ledger.n)
-      before = ledger.n
-    end
+    insert_entry(ledger, prepare_insert(ledger, at), at, amount)
+    return
   end
+  local index = plan.index
   local spans = ledger.spans
   call('SETRANGE', ledger.key, sformat('%d', ledger_head_size(ledger.slots) + index * ENTRY_SIZE),
     spack(ENTRY, at, amount) .. plan.tail)
-  ledger.n, ledger.last = before + 1, max(ledger.last, at)
+  ledger.n, ledger.last = ledger.n + 1, max(ledger.last, at)
   ledger.total, ledger.now = (ledger.total + amount) % NEVER, max(ledger.now, at)
   for p = 1, ledger.k * SPAN_FIELDS, SPAN_FIELDS do
     if spans[p + 2] >= index then

@@ -328,7 +328,7 @@ end
 -- can still leave allows it, and counts the totals from `origin` on. Returns the new list and its length.
 local function thin(log, body, count, origin)
   local out, kept, position = {}, 0, 1
-  local shapes, previous = { sunpack('>' .. srep(SHAPE, log[K]), log[SHAPES]) }, nil
+  local shapes, first = { sunpack('>' .. srep(SHAPE, log[K]), log[SHAPES]) }, nil
   for _ = 1, count do
     local at, sum
     at, sum, position = sunpack(ENTRY, body, position)
@@ -342,11 +342,11 @@ local function thin(log, body, count, origin)
     if count <= EXACT_HITS + SUB_WINDOWS then
       quantum = 0
     end
-    if quantum == 0 or not previous or floor(at / quantum) ~= floor(previous / quantum) then
-      kept = kept + 1
+    -- By the first of those merged: what has left a short window does not come back into it.
+    if quantum == 0 or not first or floor(at / quantum) ~= floor(first / quantum) then
+      kept, first = kept + 1, at
     end
     out[kept] = spack(ENTRY, at, sum - origin)
-    previous = at
   end
   return table.concat(out), kept
 end

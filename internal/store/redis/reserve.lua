@@ -25,12 +25,16 @@ end
 -- Reads a request. `base` is the number of keys before its own.
 local function parse(raw, base)
   local count, flags, holds = sbyte(raw, 1, 3)
-  local request, position = { flags = flags, checks = {} }, 4
+  local request = { flags = flags, checks = {}, hold = false, first = false, record_key = false, at = 0 }
+  local position, unit, amount, override, retain = 4, nil, nil, nil, nil
   for c = 1, count do
-    local check = { key = KEYS[base + c], resets = {} }
-    check.unit, check.amount, check.override, check.retain, position = sunpack('>BI7I7I7', raw, position)
-    local size = 1 + sbyte(raw, position) * 16
-    check.spec = spec_of(ssub(raw, position, position + size - 1))
+    unit, amount, override, retain, position = sunpack('>BI7I7I7', raw, position)
+    local size, key = 1 + sbyte(raw, position) * 16, KEYS[base + c]
+    local check = {
+      key = key, subject = ssub(key, 1, -2), unit = unit, amount = amount, override = override, retain = retain,
+      spec = spec_of(ssub(raw, position, position + size - 1)), calendars = false, log = false, ledger = false, it = false,
+      states = false, resets = false, values = false, ahead = 0, missing = false,
+    }
     position = position + size
     for i = 1, check.spec.k do
       if check.spec[i * 4 - 1] == CALENDAR then
@@ -39,17 +43,15 @@ local function parse(raw, base)
         position = position + 28
       end
     end
-    check.subject = ssub(check.key, 1, -2)
     request.checks[c] = check
   end
   if holds == 1 then
-    local hold, length = {}, nil
-    hold.flags, hold.print, hold.lease, hold.usd, hold.tokens, length, position = sunpack('>Bc8I7I7I7B', raw, position)
-    hold.id = ssub(raw, position, position + length - 1)
-    hold.slot, hold.extend = hold.flags % 2 == 1, floor(hold.flags / EXTEND) % 2 == 1
-    hold.in_line, hold.away = floor(hold.flags / IN_LINE) % 2 == 1, floor(hold.flags / AWAY) % 2 == 1
-    hold.flags = hold.flags % EXTEND
-    request.hold = hold
+    local bits, print, lease, usd, tokens, length, rest = sunpack('>Bc8I7I7I7B', raw, position)
+    request.hold = {
+      flags = bits % EXTEND, print = print, lease = lease, usd = usd, tokens = tokens, id = ssub(raw, rest, rest + length - 1),
+      slot = bits % 2 == 1, extend = floor(bits / EXTEND) % 2 == 1, in_line = floor(bits / IN_LINE) % 2 == 1,
+      away = floor(bits / AWAY) % 2 == 1,
+    }
   end
   return request
 end
@@ -72,9 +74,8 @@ local function load_all(request)
     else
       version = read_override(check.key)
     end
-    if check.unit ~= REQUESTS and not asked[check.subject .. 'h'] then
-      asked[check.subject .. 'h'] = true
-      end_leases(check.subject)
+    if check.unit ~= REQUESTS then
+      check.it = end_leases(check.subject)
     end
     asked[check.subject] = version
     if version ~= check.override then
@@ -109,18 +110,48 @@ local function look_at(request, check, need)
     check.ledger.now = max(check.ledger.now, request.at)
     return look_ledger(check.ledger, check, need)
   end
-  local used, limit, wait = slots_in_use(check.subject), check.spec[2], 0
-  local reset = used > 0 and slot_wait(check.subject, 1) or 0
-  local ahead = waiters_before(check.subject, request.hold and id_at(check.subject, request.first, request.hold.id) or '')
+  local used, reset = slots_in_use(check.it)
+  local limit, wait = check.spec[2], 0
+  local ahead = waiters_before(check.subject, check.it, request.hold and id_at(check.subject, request.first, request.hold.id) or '')
   if need > limit then
     wait = NEVER
   elseif used + need > limit then
-    wait = slot_wait(check.subject, used + need - limit)
+    wait = slot_wait(check.it, used + need - limit)
   elseif used + ahead + need > limit then
     wait = 1 -- a slot is free, but others wait for it
   end
   check.states, check.ahead = { used, reset, wait }, ahead
   return wait == 0 or check.spec[4] == 0
+end
+
+local function take_requests(check)
+  if check.amount == 0 then
+    return
+  end
+  local log, values, states = check.log, check.values, check.states
+  append(log, check.spec, check.amount, values, 0, clock)
+  for i = 1, check.spec.k do
+    states[i * 3 - 2], states[i * 3 - 1] = values[i * 2 + 1], values[i * 2 + 2]
+  end
+  if not log[DIRTY] then
+    log[DIRTY] = true
+    dirty[#dirty + 1] = log
+  end
+end
+
+-- Returns the index of the entry, nil if there is none.
+local function take_amount(request, check)
+  local amount, states = check.amount, check.states
+  if amount == 0 and not request.hold then
+    return nil
+  end
+  for i = 1, check.spec.k do
+    states[i * 3 - 2] = states[i * 3 - 2] + amount
+    if states[i * 3 - 1] == 0 and amount > 0 then
+      states[i * 3 - 1] = check.resets[i]
+    end
+  end
+  return append_ledger(check.ledger, request.at, amount)
 end
 
 -- Takes what the request asks for. All that can fail comes before the first write.
@@ -130,49 +161,35 @@ local function take(request)
     if check.amount > 0 and check.unit == REQUESTS then
       prepare(check.log)
     elseif check.ledger and (check.amount > 0 or hold) then
-      prepare_ledger(check.ledger, at)
+      prepare_ledger(check.ledger, at, check.spec)
     end
   end
-  local parts, of, subjects = {}, {}, {}
+  local parts, of, subjects = {}, {}, {} -- of each subject its part, and the indices of its entries
   for _, check in ipairs(request.checks) do
     local subject = check.subject
-    if not of[subject] then
-      parts[#parts + 1], subjects[#subjects + 1] = 0, subject
-      of[subject] = #parts
+    local p = of[subject]
+    if not p then
+      p = #parts + 1
+      parts[p], parts[p + 1], parts[p + 2] = 0, 0, 0
+      of[subject], subjects[#subjects + 1] = p, check
     end
-    local part, amount = of[subject], check.amount
     if check.unit == REQUESTS then
-      if amount > 0 then
-        append(check.log, check.spec, amount, check.values, 0, clock)
-        for i = 1, check.spec.k do
-          check.states[i * 3 - 2], check.states[i * 3 - 1] = check.values[i * 2 + 1], check.values[i * 2 + 2]
-        end
-        if not check.log[DIRTY] then
-          check.log[DIRTY] = true
-          dirty[#dirty + 1] = check.log
-        end
-      end
+      take_requests(check)
     elseif check.ledger then
-      if amount > 0 or hold then
-        append_ledger(check.ledger, at, amount)
-        for i = 1, check.spec.k do
-          check.states[i * 3 - 2] = check.states[i * 3 - 2] + amount
-          if check.states[i * 3 - 1] == 0 and amount > 0 then
-            check.states[i * 3 - 1] = check.resets[i]
-          end
-        end
-        if hold then
-          check.ledger.held = check.ledger.held + amount
-          parts[part] = parts[part] + (check.unit == USD and IN_USD or IN_TOKENS)
-        end
+      local index = take_amount(request, check)
+      if hold and index then
+        check.ledger.held = check.ledger.held + check.amount
+        parts[p] = parts[p] + (check.unit == USD and IN_USD or IN_TOKENS)
+        parts[p + (check.unit == USD and 1 or 2)] = index
       end
     elseif hold then
-      if amount > 0 then
-        check.states[1] = check.states[1] + amount
+      if check.amount > 0 then
+        check.states[1] = check.states[1] + check.amount
         check.states[2] = check.states[2] > 0 and min(check.states[2], hold.lease) or hold.lease
+        check.it.used, check.it.first = check.states[1], check.states[2]
       end
-      leave_line(subject, id_at(subject, request.first, hold.id))
-      parts[part] = parts[part] + IN_OPEN
+      leave_line(subject, check.it, id_at(subject, request.first, hold.id))
+      parts[p] = parts[p] + IN_OPEN
     end
   end
   if not hold then
@@ -180,38 +197,47 @@ local function take(request)
   end
   local record = {
     flags = hold.flags, print = hold.print, at = at, expires = clock + hold.lease, usd = hold.usd, tokens = hold.tokens,
-    calls = 1, parts = parts,
+    calls = 1, count = #subjects, parts = parts,
   }
-  for i, subject in ipairs(subjects) do
-    local part = parts[i]
-    if part > 0 then
-      local slot = hold.slot and part >= IN_OPEN and SLOT or 0
-      local flags = slot + (floor(hold.flags / GIVES_BACK) % 2) * GIVES_BACK + (part % IN_OPEN) * 4
-      parts[i] = part % IN_OPEN + (slot == SLOT and IN_OPEN or 0)
-      if parts[i] > 0 then
-        call('ZADD', subject .. 'h', sformat('%.0f', slot == SLOT and record.expires or -record.expires),
-          pack_open(flags, at, hold.usd, hold.tokens, id_at(subject, request.first, hold.id)))
-        call('PEXPIRE', subject .. 'h', sformat('%d', (LONGEST_LEASE + GRACE) / 1000))
-      end
+  for i, check in ipairs(subjects) do
+    local p = i * PART_FIELDS - 2
+    local slot = hold.slot and parts[p] >= IN_OPEN
+    local flags = (slot and SLOT or 0) + (floor(hold.flags / GIVES_BACK) % 2) * GIVES_BACK + (parts[p] % IN_OPEN) * 4
+    parts[p] = parts[p] % IN_OPEN + (slot and IN_OPEN or 0)
+    if parts[p] > 0 then
+      open_hold(end_leases(check.subject), pack_open(flags, at, hold.usd, hold.tokens, id_at(check.subject, request.first, hold.id)),
+        slot, record.expires)
     end
   end
   call('SET', request.record_key, pack_record(ACTIVE, record), 'PX', record_life(record.expires))
   return hold_state(ACTIVE, false, record)
 end
 
--- Calls fn with each subject of an extension that has a part in the hold, its open hold as it stands in the set, and its slot.
+-- A subject's part in the hold that an extension is about; 0 if it has none.
+local function part_of(request, record, subject)
+  local i, last = 0, nil
+  for _, check in ipairs(request.checks) do
+    if check.subject ~= last then
+      last, i = check.subject, i + 1
+    end
+    if last == subject then
+      break
+    end
+  end
+  return i <= record.count and record.parts[i * PART_FIELDS - 2] or 0
+end
+
+-- Calls fn with each subject of an extension that has a part in the hold, the flags and the id of its open hold, and its slot.
 local function each_open(request, record, fn)
-  local i, seen = 0, {}
+  local last
   for _, check in ipairs(request.checks) do
     local subject = check.subject
-    if not seen[subject] then
-      seen[subject], i = true, i + 1
-      local part = record.parts[i] or 0
-      if part > 0 then
-        local slot = part >= IN_OPEN and SLOT or 0
-        local flags = slot + (floor(record.flags / GIVES_BACK) % 2) * GIVES_BACK + (part % IN_OPEN) * 4
-        fn(subject .. 'h', flags, id_at(subject, request.first, request.hold.id), slot == SLOT)
-      end
+    local part = subject ~= last and part_of(request, record, subject) or 0
+    last = subject
+    if part > 0 then
+      local slot = part >= IN_OPEN
+      local flags = (slot and SLOT or 0) + (floor(record.flags / GIVES_BACK) % 2) * GIVES_BACK + (part % IN_OPEN) * 4
+      fn(subject, flags, id_at(subject, request.first, request.hold.id), slot)
     end
   end
 end
@@ -222,8 +248,10 @@ local function extend_hold(request, record, fits)
   local usd, tokens = max(hold.usd, record.usd), max(hold.tokens, record.tokens)
   if fits then
     for _, check in ipairs(request.checks) do
-      if check.ledger and check.missing > 0 then
-        local index, time, amount = find_taken(check.ledger, record.at)
+      local part = part_of(request, record, check.subject)
+      local takes_part = floor(part / (check.unit == USD and IN_USD or IN_TOKENS)) % 2 == 1
+      if check.ledger and check.missing > 0 and takes_part then
+        local index, time, amount = find_taken(check.ledger, record.at, 0)
         changes[#changes + 1] = { check, index, time, amount }
       end
     end
@@ -251,20 +279,30 @@ local function extend_hold(request, record, fits)
     end
   end
   local expires = clock + hold.lease
-  each_open(request, record, function(key, flags, id, slot)
-    call('ZREM', key, pack_open(flags, record.at, record.usd, record.tokens, id))
-    call('ZADD', key, sformat('%.0f', slot and expires or -expires), pack_open(flags, record.at, usd, tokens, id))
-    call('PEXPIRE', key, sformat('%d', (LONGEST_LEASE + GRACE) / 1000))
+  each_open(request, record, function(subject, flags, id, slot)
+    local it = end_leases(subject)
+    call('ZREM', it.key, pack_open(flags, record.at, record.usd, record.tokens, id))
+    open_hold(it, pack_open(flags, record.at, usd, tokens, id), slot, expires)
+    it.used = false
   end)
   record.expires, record.usd, record.tokens = expires, usd, tokens
   call('SET', record.key, pack_record(ACTIVE, record), 'PX', record_life(expires))
   return hold_state(ACTIVE, false, record)
 end
 
+local answer_formats = {} -- number of values -> format
+local function answer_format(n)
+  local f = answer_formats[n]
+  if not f then
+    f = '>BI7' .. srep('I7', n - 2)
+    answer_formats[n] = f
+  end
+  return f
+end
+
 local function answer(request, verdict, state)
-  local values, formats = { verdict, clock }, { '>BI7' }
-  local n = 2
-  for c, check in ipairs(request.checks) do
+  local values, n = { verdict, clock }, 2
+  for _, check in ipairs(request.checks) do
     local now, total, held = clock, 0, 0
     if check.log then
       now, total = check.log[NOW], check.log[TOTAL]
@@ -277,9 +315,8 @@ local function answer(request, verdict, state)
       values[n + 3 + i] = check.states[i]
     end
     n = n + 3 + k
-    formats[c + 1] = 'I7I7I7' .. srep('I7', k)
   end
-  return spack(table.concat(formats), unpack(values, 1, n)) .. state
+  return spack(answer_format(n), unpack(values, 1, n)) .. state
 end
 
 -- What a check asks for: of an extension, what is missing of it.
@@ -295,7 +332,8 @@ end
 -- Whether no part of an active hold has been ended: a script whose clock was ahead of this one's may have done so.
 local function is_open(request, record)
   local open = true
-  each_open(request, record, function(key, flags, id)
+  each_open(request, record, function(subject, flags, id)
+    local key = subject .. 'h'
     local found = must(pcall_redis('ZSCORE', key, pack_open(flags, record.at, record.usd, record.tokens, id)), key)
     open = open and found
   end)
@@ -352,9 +390,9 @@ local function decide(request)
     for _, check in ipairs(request.checks) do
       if check.unit == CONCURRENT then
         if queued and check.states[3] > 0 and check.spec[4] == 1 then
-          join_line(check.subject, id_at(check.subject, request.first, hold.id))
+          join_line(check.subject, check.it, id_at(check.subject, request.first, hold.id))
         elseif check.ahead > 0 or queued then
-          leave_line(check.subject, id_at(check.subject, request.first, hold.id))
+          leave_line(check.subject, check.it, id_at(check.subject, request.first, hold.id))
         end
       end
     end

@@ -38,14 +38,22 @@ local function close(st, record)
   return answer(record, false)
 end
 
+local function booked_at(ledger, record, hint, actual, held)
+  local index, time, amount
+  if ledger.slots > 0 then
+    index, time, amount = find_taken(ledger, record.at, hint)
+  end
+  return { ledger = ledger, actual = actual, held = held, index = index, time = time, amount = amount }
+end
+
 -- The ledgers that a subject's part of a hold is in: each with what is booked there now, and what is held.
-local function booked_in(subject, part, usd, tokens, record)
-  local all = {}
+local function booked_in(subject, record, i, usd, tokens)
+  local all, part = {}, record.parts[i * PART_FIELDS - 2]
   if part % 2 == 1 then
-    all[1] = { ledger = load_ledger(subject .. 'u'), actual = usd, held = record.usd }
+    all[1] = booked_at(load_ledger(subject .. 'u'), record, record.parts[i * PART_FIELDS - 1], usd, record.usd)
   end
   if floor(part / IN_TOKENS) % 2 == 1 then
-    all[#all + 1] = { ledger = load_ledger(subject .. 't'), actual = tokens, held = record.tokens }
+    all[#all + 1] = booked_at(load_ledger(subject .. 't'), record, record.parts[i * PART_FIELDS], tokens, record.tokens)
   end
   return all
 end
@@ -60,19 +68,13 @@ local function settle(st, record)
   end
   local gives = floor(record.flags / GIVES_BACK) % 2 == 1
   local parts = {}
-  for i = 1, min(#record.parts, st.count) do
-    local part, subject = record.parts[i], st.subjects[i]
+  for i = 1, min(record.count, st.count) do
+    local part, subject = record.parts[i * PART_FIELDS - 2], st.subjects[i]
     local flags = (part >= IN_OPEN and SLOT or 0) + (gives and GIVES_BACK or 0) + (part % IN_OPEN) * 4
     parts[i] = {
-      key = subject .. 'h', open = pack_open(flags, record.at, record.usd, record.tokens, id_at(subject, st.subjects[1], st.id)),
-      booked = booked_in(subject, part, usd, tokens, record),
+      key = subject .. 'h', booked = booked_in(subject, record, i, usd, tokens),
+      open = pack_open(flags, record.at, record.usd, record.tokens, id_at(subject, st.subjects[1], st.id)),
     }
-    must(pcall_redis('ZSCORE', parts[i].key, parts[i].open), parts[i].key)
-    for _, b in ipairs(parts[i].booked) do
-      if b.ledger.slots > 0 then
-        b.index, b.time, b.amount = find_taken(b.ledger, record.at)
-      end
-    end
   end
   for i = 1, #parts do
     local open = call('ZREM', parts[i].key, parts[i].open) == 1
@@ -114,7 +116,7 @@ local function book(st, key)
     insert_entry(plan[1], plan[2], at, plan[3])
   end
   return close(st, {
-    key = key, flags = 0, print = srep('\0', 8), at = at, expires = clock, usd = 0, tokens = 0, calls = 0, parts = {},
+    key = key, flags = 0, print = srep('\0', 8), at = at, expires = clock, usd = 0, tokens = 0, calls = 0, count = 0, parts = {},
     was = NO_HOLD, status = CLOSED, booked_usd = st.usd, booked_tokens = st.tokens,
   })
 end
@@ -126,7 +128,7 @@ local function undo(st)
     for u, amount in ipairs({ st.usd, st.tokens }) do
       if st.longest[i][u] > 0 and amount > 0 then
         local ledger = load_ledger(subject .. (u == 1 and 'u' or 't'))
-        local index, time, had = find_taken(ledger, st.book)
+        local index, time, had = find_taken(ledger, st.book, 0)
         if time and ledger.slots > 0 then
           found[#found + 1] = { ledger, index, time, had, -amount }
         end
@@ -155,7 +157,7 @@ local function decide(st)
   if not record then
     if st.release or st.cancel or st.book == 0 then
       for _, subject in ipairs(st.subjects) do
-        leave_line(subject, id_at(subject, st.subjects[1], st.id))
+        leave_line(subject, known[subject], id_at(subject, st.subjects[1], st.id))
       end
       return spack('>B', UNKNOWN)
     end
