@@ -69,7 +69,7 @@ type Grant struct {
 	Limits              []LimitState  // as they stand now
 	Warnings            []Warning
 	Repeat              bool
-	Status              store.HoldStatus // Active, but for a repeat
+	Status              store.HoldStatus // Active; of a repeat, what has become of it; NoHold if nothing is held
 }
 
 // Warning is something that a caller should know though the call was answered: a code and a sentence.

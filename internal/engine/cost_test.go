@@ -438,7 +438,8 @@ func TestALostStoreAnswersAReservationByTier(t *testing.T) {
 	runCost(t, "", nil, func(t *testing.T, b *bench) {
 		b.store.fail(store.ErrTimeout)
 		g := b.reserve(of("a", 10, 10))
-		if g.HeldUSD != 0 || g.Limits != nil || !hasWarning(g.Warnings, WarnStoreUnavailable) || g.GrantedOutputTokens != 10 {
+		if g.HeldUSD != 0 || g.Limits != nil || !hasWarning(g.Warnings, WarnStoreUnavailable) || g.GrantedOutputTokens != 10 ||
+			g.Status != store.NoHold {
 			t.Fatalf("got %+v, want a grant of nothing, with a warning", g)
 		}
 		r := of("a", 10, 10)

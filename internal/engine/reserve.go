@@ -221,7 +221,7 @@ func (rv *reserving) unheld(why ...Warning) *Grant {
 	now := time.Now()
 	grant := rv.grant(rv.output, now.Add(rv.ttl))
 	grant.ReservationID = rv.token(now.UnixMicro(), true)
-	grant.Status = store.Active
+	grant.Status = store.NoHold
 	grant.Warnings = append(grant.Warnings, why...)
 	return grant
 }

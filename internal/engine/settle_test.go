@@ -196,6 +196,22 @@ func TestAReservationThatNobodyKnowsIsBookedForADay(t *testing.T) {
 	})
 }
 
+func TestASettlementThatIsForgottenIsNotBookedAgain(t *testing.T) {
+	runCost(t, "", nil, func(t *testing.T, b *bench) {
+		g := b.reserve(of("a", 100, 0))
+		s := &Settlement{ReservationID: g.ReservationID, Usage: &budget.Usage{Input: 7}}
+		b.settleUp(s)
+		for range 100 {
+			time.Sleep(15 * time.Minute)
+			if got, err := b.Settle(t.Context(), s); err == nil && !got.Duplicate {
+				t.Fatalf("got %+v, want the first answer, or that the reservation is not known", got)
+			}
+		}
+		_, err := b.Settle(t.Context(), s)
+		wantReason(t, err, ReservationNotFound)
+	})
+}
+
 func TestAReleaseGivesBackWhatIsHeld(t *testing.T) {
 	for more, requests := range map[string]int64{"": 2, "  on_release: return_requests\n": 1} {
 		runCost(t, more, nil, func(t *testing.T, b *bench) {

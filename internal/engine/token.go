@@ -201,14 +201,14 @@ func (t *token) storeParts() []store.Part {
 	return parts
 }
 
-// storedTo is the moment up to which the store may still know the hold of an admission: a lease, and the time for which answers
-// are kept after it.
-const storedTo = store.MaxLease + store.KeepAnswers
+// bookedFor is how long after its admission a hold that the store does not know is booked. Until then the store would know it if it
+// had been settled: answers are kept for an hour longer, which is more than the clocks of store and daemon may differ by.
+const bookedFor = store.KeepAnswers - time.Hour
 
 // book is the moment at which to book what the token's hold used if the store does not know the hold: the admission, or 0, for
 // never, if the hold may have been settled and forgotten.
 func (t *token) book(now time.Time) int64 {
-	if now.UnixMicro()-t.at >= storedTo.Microseconds() {
+	if now.UnixMicro()-t.at >= bookedFor.Microseconds() {
 		return 0
 	}
 	return max(t.at, 1)
