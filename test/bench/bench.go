@@ -53,6 +53,10 @@ func runBench(ctx context.Context, t harness.TB, opt *options, out io.Writer) er
 		}
 	}
 
+	if err := b.closeBooks(ctx); err != nil {
+		return err
+	}
+
 	b.report.Targets = b.report.judge()
 
 	if opt.json != "" {
@@ -100,6 +104,10 @@ func (b *bench) prepare(ctx context.Context) error {
 		}
 	}
 
+	if err := b.prepareCosts(ctx); err != nil {
+		return err
+	}
+
 	if !b.wants(classicName) {
 		return nil
 	}
@@ -120,24 +128,16 @@ func (b *bench) startCeiling(ctx context.Context) error {
 	}
 
 	b.t.Cleanup(p.stop)
-	b.contenders = append(b.contenders, &contender{name: ceilingName, expect: bareOK, addr: addr, server: p})
+	b.contenders = append(b.contenders, &contender{
+		name: ceilingName, expect: bareOK, addr: addr, server: p,
+		serves: []shape{oneDescriptor, fourDescriptors, pairShape, usageShape},
+	})
 
 	return nil
 }
 
 // prepareDaemon starts a ratelimitd, with a Redis if its name asks for one, and asks it for every user.
 func (b *bench) prepareDaemon(ctx context.Context, name string, limits []string, expect verdict, sweeps int) error {
-	if b.daemon == "" && b.opt.profile == "" {
-		b.say("building ratelimitd")
-
-		path, err := buildDaemon(ctx, b.dir)
-		if err != nil {
-			return err
-		}
-
-		b.daemon = path
-	}
-
 	var server *redisServer
 	if strings.HasPrefix(name, redisName) {
 		server = startRedis(b.t, "redis-server of "+name)
@@ -154,22 +154,32 @@ func (b *bench) prepareDaemon(ctx context.Context, name string, limits []string,
 		b.ours = ours
 	}
 
-	c, err := b.startDaemon(ctx, name, limits, server)
+	c, err := b.startDaemon(ctx, name, policyText(limits), b.opt.timeout, server)
 	if err != nil {
 		return err
 	}
 
 	b.t.Cleanup(c.server.stop)
+	c.expect, c.serves = expect, []shape{oneDescriptor, fourDescriptors}
 	b.contenders = append(b.contenders, c)
 
-	b.say("warming up %s: %d calls of each user", name, sweeps)
+	return b.warmUp(ctx, c, oneDescriptor, sweeps)
+}
 
-	j := b.job(c, leg{Shape: oneDescriptor})
+// warmUp asks a contender for every user a few times.
+func (b *bench) warmUp(ctx context.Context, c *contender, s shape, sweeps int) error {
+	b.say("warming up %s: %d x %s of each user", c.name, sweeps, s)
+
+	j := b.job(c, leg{Shape: s})
 	j.Expect, j.Sweeps = anyVerdict, sweeps
-	c.expect = expect
 
-	if _, _, err := b.load(ctx, j); err != nil {
-		return fmt.Errorf("warm up %s: %w", name, err)
+	t, _, err := b.load(ctx, j)
+	if err != nil {
+		return fmt.Errorf("warm up %s: %w", c.name, err)
+	}
+
+	if c.books != nil {
+		c.books.add(t)
 	}
 
 	return nil
@@ -202,13 +212,49 @@ func (b *bench) prepareClassic(ctx context.Context) error {
 	return nil
 }
 
+// hasContenders tells whether anything but the ceiling is to be measured under a leg.
+func (b *bench) hasContenders(l leg) bool {
+	return slices.ContainsFunc(b.contenders, func(c *contender) bool {
+		return c.name != ceilingName && slices.Contains(c.serves, l.Shape)
+	})
+}
+
+// closeBooks compares what was spent with what callers were told.
+func (b *bench) closeBooks(ctx context.Context) error {
+	for _, c := range b.contenders {
+		if c.books == nil {
+			continue
+		}
+
+		b.say("reading the books of %s", c.name)
+
+		if err := c.books.close(ctx, c); err != nil {
+			return err
+		}
+
+		b.report.Books = append(b.report.Books, c.books)
+	}
+
+	return nil
+}
+
 // round measures every contender under every leg, next to each other, and the classic beside ratelimitd on Redis.
 func (b *bench) round(ctx context.Context, round int) error {
-	legs := []leg{{Shape: oneDescriptor}, {Shape: fourDescriptors}, {Shape: oneDescriptor, Rate: b.opt.rate}}
+	legs := []leg{
+		{Shape: oneDescriptor},
+		{Shape: fourDescriptors},
+		{Shape: oneDescriptor, Rate: b.opt.rate},
+		{Shape: pairShape},
+		{Shape: usageShape, Rate: b.opt.rate},
+	}
 	for _, l := range legs {
+		if !b.hasContenders(l) {
+			continue
+		}
+
 		for i := range b.contenders {
 			c := b.contenders[(i+round)%len(b.contenders)] // none is always the first, or always after the same one
-			if l.Rate > 0 && c.expect == overLimit {
+			if !slices.Contains(c.serves, l.Shape) || l.Rate > 0 && c.expect == overLimit {
 				continue
 			}
 

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ratelimitd/ratelimitd/internal/app"
+	costv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/cost/v1"
 )
 
 // ceiling answers OK to everything without deciding: what the gRPC stack costs by itself.
@@ -38,6 +39,7 @@ func runCeiling(addr string, in io.Reader) error {
 
 	server := grpc.NewServer(app.ServerOptions()...)
 	rlsv3.RegisterRateLimitServiceServer(server, ceiling{})
+	costv1.RegisterCostServiceServer(server, newBareCosts())
 
 	go func() {
 		_, _ = io.Copy(io.Discard, in)

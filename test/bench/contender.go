@@ -20,6 +20,8 @@ type contender struct {
 	http   string // HTTP, for its metrics; empty for the ceiling
 	server *process
 	redis  *redisServer // nil if it needs none
+	serves []shape      // what it is loaded with
+	books  *books       // of a contender that settles; nil for the others
 }
 
 // The names of the contenders.
@@ -64,6 +66,7 @@ type run struct {
 	Stored    float64 `json:"stored"` // answers that the store gave
 	Local     float64 `json:"local"`  // answers that were given from local memory
 	FailOpens float64 `json:"fail_opens"`
+	Errors    float64 `json:"store_errors"`      // that the daemon counted
 	Others    float64 `json:"others"`            // share of the machine that went to work other than this run's
 	Invalid   string  `json:"invalid,omitempty"` // why the run does not count; empty if it does
 }
@@ -108,12 +111,22 @@ func (b *bench) measure(ctx context.Context, c *contender, l leg, round int) (*r
 	r.Stored = after.stored - before.stored
 	r.Local = after.local - before.local
 	r.FailOpens = after.failOpens - before.failOpens
+	r.Errors = after.errors - before.errors
 
-	if c.redis != nil && c.expect == admitted && r.Stored > 0 {
-		r.RedisCPU = micros(redis.cpu) / r.Stored
-		r.Depth = r.Stored / float64(max(redis.reads, 1))
-		r.PerScript = r.Stored / float64(max(redis.scripts, 1))
+	calls := r.Stored
+	if l.Shape.ofCosts() {
+		calls = asked // not all of them are decisions
+	}
+
+	if c.redis != nil && c.expect == admitted && calls > 0 {
+		r.RedisCPU = micros(redis.cpu) / calls
+		r.Depth = calls * l.Shape.trips() / float64(max(redis.reads, 1))
+		r.PerScript = calls * l.Shape.trips() / float64(max(redis.scripts, 1))
 		r.Conns = redis.clients - 1
+	}
+
+	if c.books != nil && l.Shape == pairShape {
+		c.books.add(t)
 	}
 
 	r.Others = worked.others(idle, after.server-before.server+loadCPU+redis.cpu)
@@ -133,6 +146,10 @@ func (r *run) fault(c *contender) string {
 		return fmt.Sprintf("%d of %d answers were wrong, %d of them fail-opens; the first: %s", r.Wrong, r.Asked, failed, r.Sample)
 	case r.FailOpens > tolerated*float64(r.Asked):
 		return fmt.Sprintf("%d of %d answers were fail-opens", failed, r.Asked)
+	case r.Leg.Shape.ofCosts() && r.Errors > 0:
+		return fmt.Sprintf("the daemon counted %.0f store errors", r.Errors)
+	case r.Leg.Shape == usageShape:
+		return "" // decides nothing
 	case c.http != "" && int(r.Stored+r.Local)+failed != r.Asked:
 		return fmt.Sprintf("the daemon counted %.0f decisions for %d calls", r.Stored+r.Local+r.FailOpens, r.Asked)
 	case c.expect == admitted && r.Local > 0:
@@ -147,6 +164,7 @@ type sample struct {
 	server                   time.Duration
 	redis                    usage
 	stored, local, failOpens float64
+	errors                   float64 // of the store
 }
 
 // sample reads CPU times and counters.
@@ -176,6 +194,7 @@ func (c *contender) sample(ctx context.Context) (sample, error) {
 	s.stored = counters.sum("ratelimitd_decisions_total", `mode="stored"`)
 	s.local = counters.sum("ratelimitd_decisions_total", `mode="local"`)
 	s.failOpens = counters.sum("ratelimitd_decisions_total", `mode="failed_`)
+	s.errors = counters.sum("ratelimitd_store_errors_total", "")
 
 	return s, nil
 }
@@ -188,6 +207,10 @@ func (b *bench) job(c *contender, l leg) *job {
 	}
 	if l.Rate > 0 {
 		j.Callers = openLoopCallers
+	}
+
+	if l.Shape == usageShape {
+		j.Users = b.opt.costUsers
 	}
 
 	return j

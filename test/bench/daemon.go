@@ -76,10 +76,30 @@ func buildDaemon(ctx context.Context, dir string) (string, error) {
 	return path, nil
 }
 
+// build builds the daemon once, unless this program is to be it.
+func (b *bench) build(ctx context.Context) error {
+	if b.daemon != "" || b.opt.profile != "" {
+		return nil
+	}
+
+	b.say("building ratelimitd")
+
+	path, err := buildDaemon(ctx, b.dir)
+	b.daemon = path
+
+	return err
+}
+
 // startDaemon starts ratelimitd with a policy, on a Redis or, if that is nil, on memory.
-func (b *bench) startDaemon(ctx context.Context, name string, limits []string, server *redisServer) (*contender, error) {
+func (b *bench) startDaemon(
+	ctx context.Context, name, rules string, timeout time.Duration, server *redisServer,
+) (*contender, error) {
+	if err := b.build(ctx); err != nil {
+		return nil, err
+	}
+
 	policy := filepath.Join(b.dir, name+".yaml")
-	if err := os.WriteFile(policy, []byte(policyText(limits)), 0o600); err != nil {
+	if err := os.WriteFile(policy, []byte(rules), 0o600); err != nil {
 		return nil, fmt.Errorf("write the policy of %s: %w", name, err)
 	}
 
@@ -93,7 +113,7 @@ func (b *bench) startDaemon(ctx context.Context, name string, limits []string, s
 		return nil, err
 	}
 
-	j := &daemonJob{Policy: policy, GRPC: addr, HTTP: http, Timeout: b.opt.timeout}
+	j := &daemonJob{Policy: policy, GRPC: addr, HTTP: http, Timeout: timeout}
 	if server != nil {
 		j.Redis = server.addr
 	}

@@ -123,6 +123,10 @@ func TestInfoOfRedis(t *testing.T) {
 		t.Errorf("calls of evalsha: got %d, want 12", got)
 	}
 
+	if got := timeOf(info["cmdstat_evalsha"]); got != 34*time.Microsecond {
+		t.Errorf("time of evalsha: got %v, want 34µs", got)
+	}
+
 	if got := callsOf(info["cmdstat_fcall"]); got != 0 {
 		t.Errorf("calls of a command that was never called: got %d, want 0", got)
 	}

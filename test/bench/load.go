@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	crand "crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 )
@@ -40,6 +39,9 @@ type tally struct {
 	Sample string        `json:"sample,omitempty"`
 	Wall   time.Duration `json:"wall_ns"`
 	Late   latencies     `json:"late"` // open loop: how late calls were started, already part of their latency
+
+	Settled     int64 `json:"settled_nano_usd,omitempty"` // of pairs: what they cost, warm-up included
+	AnswerBytes int   `json:"answer_bytes,omitempty"`     // of the cost API: what one call or pair is answered with
 	latencies
 }
 
@@ -92,11 +94,9 @@ type generator struct {
 	callers []*caller
 }
 
-// caller asks one question at a time.
+// caller asks one thing at a time, and keeps what came of it.
 type caller struct {
-	client  rlsv3.RateLimitServiceClient
-	ask     *question
-	expect  verdict
+	asker
 	rand    *rand.Rand
 	samples []time.Duration
 	late    []time.Duration
@@ -124,8 +124,10 @@ func newGenerator(j *job) (*generator, error) {
 		g.conns = append(g.conns, conn)
 	}
 
+	process := crand.Text()
+
 	for i := range j.Callers {
-		ask, err := newQuestion(j.Shape)
+		asks, err := newAsker(j, g.conns[i%len(g.conns)], process, i)
 		if err != nil {
 			g.close()
 
@@ -133,10 +135,8 @@ func newGenerator(j *job) (*generator, error) {
 		}
 
 		g.callers = append(g.callers, &caller{
-			client: rlsv3.NewRateLimitServiceClient(g.conns[i%len(g.conns)]),
-			ask:    ask,
-			expect: j.Expect,
-			rand:   rand.New(rand.NewPCG(uint64(i), 1)), //nolint:gosec // which user asks next is no secret
+			asker: asks,
+			rand:  rand.New(rand.NewPCG(uint64(i), 1)), //nolint:gosec // which user asks next is no secret
 		})
 	}
 
@@ -228,12 +228,7 @@ func (g *generator) each(run func(i int, c *caller)) {
 func (c *caller) call(user string) {
 	c.asked++
 
-	resp, err := c.client.ShouldRateLimit(context.Background(), c.ask.of(user))
-	if err == nil {
-		err = c.expect.check(resp, len(c.ask.ids))
-	}
-
-	if err != nil {
+	if err := c.ask(user); err != nil {
 		c.wrong++
 
 		if c.sample == nil {
@@ -253,6 +248,8 @@ func (g *generator) tally(wall time.Duration) *tally {
 		t.Calls += len(c.samples)
 		t.Asked += c.asked
 		t.Wrong += c.wrong
+
+		c.addTo(t)
 
 		if c.sample != nil && t.Sample == "" {
 			t.Sample = c.sample.Error()

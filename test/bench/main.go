@@ -37,7 +37,9 @@ type options struct {
 	duration        time.Duration
 	callers, conns  int
 	users, rate     int
+	costUsers       int
 	timeout         time.Duration
+	costTimeout     time.Duration
 	only, profile   string
 	json            string
 }
@@ -54,10 +56,13 @@ func parse(args []string) (*options, error) {
 	flags.IntVar(&o.callers, "callers", 64, "callers of the closed loop")
 	flags.IntVar(&o.conns, "conns", 2, "client connections")
 	flags.IntVar(&o.users, "users", 10_000, "users, drawn evenly")
+	flags.IntVar(&o.costUsers, "cost-users", 100_000, "users with spend in Redis, of whom GetUsage is asked")
 	flags.IntVar(&o.rate, "rate", 3000, "calls per second of the open loop")
 	flags.DurationVar(&o.timeout, "decision-timeout", 10*time.Millisecond, "ratelimitd's decision timeout")
+	flags.DurationVar(&o.costTimeout, "cost-timeout", 50*time.Millisecond, "the same of the contenders that reserve and settle: "+
+		"at saturation, calls wait in line, and none may fail")
 	flags.StringVar(&o.only, "only", "", "comma-separated: redis, memory, redis-denied, memory-denied, classic; "+
-		"empty for all (the ceiling is always measured)")
+		"cost-redis and cost-memory, which reserve and settle; empty for all (the ceiling is measured beside each)")
 	flags.StringVar(&o.profile, "profile", "", "folder for CPU profiles of the ratelimitd and load generator processes")
 	flags.StringVar(&o.json, "json", "", "file for all figures as JSON")
 
@@ -69,7 +74,8 @@ func parse(args []string) (*options, error) {
 		return nil, fmt.Errorf("command line: unexpected %q", flags.Args())
 	}
 
-	if o.rounds < 1 || o.duration <= 0 || o.callers < 1 || o.conns < 1 || o.users < 1 || o.rate < 1 {
+	if o.rounds < 1 || o.duration <= 0 || o.callers < 1 || o.conns < 1 || o.users < 1 || o.costUsers < 1 || o.rate < 1 ||
+		o.timeout <= 0 || o.costTimeout <= 0 {
 		return nil, errors.New("command line: numbers and times must be larger than zero")
 	}
 
@@ -85,6 +91,10 @@ func (o *options) describe() []string {
 			o.users, o.rounds, o.duration, warmup, o.timeout),
 		fmt.Sprintf("policy when admitted: user %v, global %d/hour", roomyLimits(), roomy),
 		fmt.Sprintf("policy when denied: user %v (used up in the warm-up), global %d/hour", tightLimits(), roomy),
+		fmt.Sprintf("policy when reserving: user %v, 4000000 USD/day; global %d/hour, 1000000 concurrent, 4000000 USD/day; "+
+			"decision timeout %v", roomyLimits(), roomy, o.costTimeout),
+		fmt.Sprintf("Redis before the first reservation: %d users have settled %d each in the last %v",
+			o.costUsers, historyPairs, historySpan),
 		fmt.Sprintf("Redis before the first round: every user has had %d hits in the last day, evenly spread", hitsOfDay),
 	}
 }

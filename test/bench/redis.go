@@ -45,6 +45,7 @@ type usage struct {
 	cpu     time.Duration // user and system time of the whole process
 	reads   int64         // read events: one brings a whole pipeline
 	scripts int64         // script calls
+	within  time.Duration // time spent in script calls
 	clients int64         // connections at this moment, the asking one included
 }
 
@@ -68,6 +69,7 @@ func (r *redisServer) used(ctx context.Context) (usage, error) {
 	u := usage{cpu: time.Duration((user + system) * float64(time.Second)), reads: reads, clients: clients}
 	for _, command := range []string{"eval", "evalsha", "fcall"} {
 		u.scripts += callsOf(info["cmdstat_"+command])
+		u.within += timeOf(info["cmdstat_"+command])
 	}
 
 	return u, nil
@@ -76,7 +78,8 @@ func (r *redisServer) used(ctx context.Context) (usage, error) {
 // since returns what was used after an earlier moment.
 func (u usage) since(earlier usage) usage {
 	return usage{
-		cpu: u.cpu - earlier.cpu, reads: u.reads - earlier.reads, scripts: u.scripts - earlier.scripts, clients: u.clients,
+		cpu: u.cpu - earlier.cpu, reads: u.reads - earlier.reads, scripts: u.scripts - earlier.scripts,
+		within: u.within - earlier.within, clients: u.clients,
 	}
 }
 
@@ -93,13 +96,24 @@ func parseInfo(text string) map[string]string {
 	return info
 }
 
-// callsOf reads the count from a command's statistics, "calls=3,usec=..."; 0 if the command was never called.
-func callsOf(stat string) int64 {
-	first, _, _ := strings.Cut(stat, ",")
-	calls, err := strconv.ParseInt(strings.TrimPrefix(first, "calls="), 10, 64)
-	if err != nil {
-		return 0
+// callsOf reads the count from a command's statistics, "calls=3,usec=34,..."; 0 if the command was never called.
+func callsOf(stat string) int64 { return statOf(stat, "calls") }
+
+// timeOf reads the time that a command has taken; 0 if it was never called.
+func timeOf(stat string) time.Duration { return time.Duration(statOf(stat, "usec")) * time.Microsecond }
+
+// statOf reads one number of a command's statistics; 0 if it is not there.
+func statOf(stat, name string) int64 {
+	for field := range strings.SplitSeq(stat, ",") {
+		if text, ok := strings.CutPrefix(field, name+"="); ok {
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil {
+				return 0
+			}
+
+			return n
+		}
 	}
 
-	return calls
+	return 0
 }

@@ -19,7 +19,11 @@ type report struct {
 	Runs     []*run        `json:"runs"`
 	Classic  []*classicRun `json:"classic"`
 	Bytes    *bytesPerUser `json:"bytes_per_user,omitempty"`
-	Targets  []target      `json:"targets"`
+
+	Footprint *footprint `json:"footprint,omitempty"`
+	Trips     []trips    `json:"trips,omitempty"`
+	Books     []*books   `json:"books,omitempty"`
+	Targets   []target   `json:"targets"`
 }
 
 // bytesPerUser is what a user with 500 hits in the day takes in Redis.
@@ -51,7 +55,9 @@ func (r *report) print(out io.Writer) error {
 		"depth\tper script\tlocal\tfail-open\tothers\t")
 
 	for _, l := range r.legs() {
-		for _, name := range []string{ceilingName, redisName, memoryName, redisDeniedName, memoryDeniedName} {
+		for _, name := range []string{
+			ceilingName, redisName, memoryName, redisDeniedName, memoryDeniedName, costRedisName, costMemoryName,
+		} {
 			r.row(table, name, l)
 		}
 	}
@@ -61,9 +67,14 @@ func (r *report) print(out io.Writer) error {
 	}
 
 	r.printReference(out)
+	r.printCosts(out)
 	r.printFaults(out)
 
-	return r.printTargets(out)
+	if err := r.printTargets(out); err != nil {
+		return err
+	}
+
+	return r.audit()
 }
 
 // row writes one line of medians.

@@ -10,16 +10,30 @@ import (
 // domain is the rate limit domain that the benchmark's policies serve.
 const domain = "assistant"
 
-// shape is the form of a ShouldRateLimit call, apart from whose call it is.
+// shape is the form of what is asked, apart from whose call it is.
 type shape string
 
 // The shapes that are measured.
 const (
-	oneDescriptor   shape = "1 x [user_id]"
-	fourDescriptors shape = "4 x [user_id, key]"
+	oneDescriptor   shape = "1 x [user_id]"      // ShouldRateLimit
+	fourDescriptors shape = "4 x [user_id, key]" // ShouldRateLimit
+	pairShape       shape = "Reserve + Settle"   // two calls of CostService, counted as one
+	usageShape      shape = "GetUsage"           // CostService
 )
 
-// question is one caller's request. It is asked for one user after another, so its caller must wait for an answer before
+// ofCosts tells the shapes of CostService.
+func (s shape) ofCosts() bool { return s == pairShape || s == usageShape }
+
+// trips is how often the store is asked.
+func (s shape) trips() float64 {
+	if s == pairShape {
+		return 2 //nolint:mnd // Reserve and Settle
+	}
+
+	return 1
+}
+
+// question is one caller's request of ShouldRateLimit. It is asked for one user after another, so its caller must wait for an answer before
 // the next one.
 type question struct {
 	req *rlsv3.RateLimitRequest
@@ -35,8 +49,10 @@ func newQuestion(s shape) (*question, error) {
 		seconds = []string{""}
 	case fourDescriptors:
 		seconds = []string{"path", "method", "model", "remote_address"}
+	case pairShape, usageShape:
+		return nil, fmt.Errorf("shape %q is not of ShouldRateLimit", s)
 	default:
-		return nil, fmt.Errorf("shape %q: want %q or %q", s, oneDescriptor, fourDescriptors)
+		return nil, fmt.Errorf("shape %q: want %q, %q, %q or %q", s, oneDescriptor, fourDescriptors, pairShape, usageShape)
 	}
 
 	q := &question{req: &rlsv3.RateLimitRequest{Domain: domain}}

@@ -19,6 +19,8 @@ const (
 	openLoopP50      = 2.2
 	redisCPU         = 0.40
 	redisBytes       = 1.0 / 6
+	pairsOnRedis     = 0.45
+	oneTrip          = 1.01 // the daemon's health checks are counted with it
 )
 
 // judge compares the figures with the targets. A figure that was not measured has no line.
@@ -55,6 +57,12 @@ func (r *report) judge() []target {
 
 	if r.Bytes != nil {
 		add("Redis bytes of a user with 500 hits, of the classic's", []float64{r.Bytes.ratio()}, redisBytes, true)
+	}
+
+	add("pairs/s of Reserve and Settle on Redis", r.ratios(costRedisName, leg{Shape: pairShape}), pairsOnRedis, false)
+
+	for _, t := range r.Trips {
+		add("round trips to Redis of "+t.Call, []float64{t.most()}, oneTrip, true)
 	}
 
 	return all
