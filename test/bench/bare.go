@@ -22,7 +22,7 @@ type bareCosts struct {
 }
 
 // bareTokenBytes is how long the id of a reservation of the benchmark's is.
-const bareTokenBytes = 168
+const bareTokenBytes = 161
 
 // newBareCosts makes the answers.
 func newBareCosts() *bareCosts {

@@ -50,7 +50,8 @@ func (r *report) print(out io.Writer) error {
 	fmt.Fprintln(out, "by CPU: the ceiling's CPU time per call, of all processes together, over this one's: what a closed loop's "+
 		"ratio\nwould be if the machine had nothing else to do and no core ever waited")
 	fmt.Fprintln(out, "us: CPU time per call; depth: decisions per pipeline; local: answered from local memory; "+
-		"others: the machine's time spent elsewhere")
+		"others: the machine's time spent elsewhere\nReserve + Settle: calls/s, times and us are of a pair; "+
+		"depth and per script count its two calls apart")
 	fmt.Fprintln(table, "load\tserver\tcalls/s\tp50\tp99\tp99.9\tratio\tby CPU\tserver us\tload us\tRedis us\t"+
 		"depth\tper script\tlocal\tfail-open\tothers\t")
 
