@@ -16,7 +16,7 @@ local specs = parse_specs(ARGV[1])
 -- Plans what to take back from the entries [low, n): of each piece {time, amount}, the newest first, its amount from the
 -- newest live hits at or before its time, and no more than `most` in all. Returns a plan, or nil when the entries from low on
 -- do not suffice: entries that were there, how much to take of each, the pieces taken, and their sum.
-local function plan(log, wanted, most, low, oldest)
+local function plan(log, wanted, most, low, oldest, quantum)
   local n, before = log[N], log[ORIGIN]
   if low > 0 then
     local _
@@ -32,6 +32,11 @@ local function plan(log, wanted, most, low, oldest)
     local at, left = piece[1], min(piece[2], most - taken)
     while i >= low and times[i] > at do
       i = i - 1
+    end
+    -- An entry of a sub-window is dated at its latest hit: one that was merged with later ones is found in the next entry.
+    local found = i >= low and times[i] == at or i < low and low > oldest
+    if quantum > 0 and not found and i < n - 1 and floor(times[i + 1] / quantum) == floor(at / quantum) then
+      i = i + 1
     end
     while i >= low and left > 0 do
       local part = min(sums[i] - sums[i - 1] - (give[i] or 0), left)
@@ -53,14 +58,15 @@ end
 
 -- Takes the wanted pieces back. Returns the pieces taken and their sum. Only entries and total are changed here; the windows
 -- are found again by settle_windows.
-local function take(log, wanted, most)
+local function take(log, spec, wanted, most)
   local n = log[N]
   local oldest = search(log, 0, n, 1, log[NOW] - log[RETAIN] + 1)
   local low = max(oldest, n - RECENT)
-  local p = plan(log, wanted, most, low, oldest)
+  local quantum = spec.quantum > 0 and quantum_of(log, spec) or 0
+  local p = plan(log, wanted, most, low, oldest, quantum)
   if not p then
     low = oldest
-    p = plan(log, wanted, most, low, oldest)
+    p = plan(log, wanted, most, low, oldest, quantum)
   end
   if p.taken == 0 then
     return p.pieces, 0
@@ -115,16 +121,16 @@ local function refund()
   end
   local given, pieces = 0, {}
   if ARGV[3] == '' then
-    pieces, given = take(logs[1], { { NEVER, amounts[1] } }, amounts[1])
+    pieces, given = take(logs[1], specs[spec_of[1]], { { NEVER, amounts[1] } }, amounts[1])
     for c = 2, count do
-      take(logs[c], pieces, amounts[c])
+      take(logs[c], specs[spec_of[c]], pieces, amounts[c])
     end
   elseif not undo or call('SET', KEYS[#KEYS], '', 'NX', 'PX', MARK_LIFETIME) then
     local wanted = {}
     for position = 1, #ARGV[3], ENTRY_SIZE do
       wanted[#wanted + 1] = { sunpack(ENTRY, ARGV[3], position) }
     end
-    _, given = take(logs[1], wanted, amounts[1])
+    _, given = take(logs[1], specs[spec_of[1]], wanted, amounts[1])
   end
   local fits, values, waits, format, at, w = true, {}, {}, '>BI7', 2, 0
   for c = 1, count do
