@@ -18,6 +18,9 @@ const (
 	unknown  = 9
 )
 
+// sameSubject is added to a check's unit where its subject is that of the check before.
+const sameSubject = 128
+
 // Flags of a hold.
 const (
 	holdSlot      = 1
@@ -65,7 +68,11 @@ func (b *batcher) appendRequest(to []byte, checks []store.Check, flags byte, h *
 		for j := range c.Limits {
 			longest = max(longest, c.Limits[j].Period)
 		}
-		to = append(to, byte(c.Unit))
+		unit := byte(c.Unit)
+		if i > 0 && c.Subject == checks[i-1].Subject {
+			unit |= sameSubject
+		}
+		to = append(to, unit)
 		to = appendUint56(to, c.Amount)
 		to = appendUint56(to, c.Override)
 		to = appendUint56(to, longest.Microseconds())

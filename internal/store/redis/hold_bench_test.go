@@ -10,7 +10,7 @@ import (
 	"github.com/ratelimitd/ratelimitd/test/harness"
 )
 
-// BenchmarkHoldAndSettle holds and settles for 10,000 users with three windows of requests and a budget each, and the global tier
+// BenchmarkHoldAndSettle holds and settles for 1,000 users with three windows of requests and a budget each, and the global tier
 // with requests, money and slots; 64 callers at once.
 func BenchmarkHoldAndSettle(b *testing.B) {
 	server := harness.Redis(b)
@@ -38,7 +38,7 @@ func BenchmarkHoldAndSettle(b *testing.B) {
 		global := store.Subject{Kind: "global"}
 		for pb.Next() {
 			n := next.Add(1)
-			user, id := store.Subject{Kind: "user", ID: strconv.FormatInt(n*7919%10_000, 10)}, strconv.FormatInt(n, 10)
+			user, id := store.Subject{Kind: "user", ID: strconv.FormatInt(n*7919%1_000, 10)}, strconv.FormatInt(n, 10)
 			req := store.Request{
 				Deadline: time.Now().Add(time.Second),
 				Hold:     &store.Hold{ID: id, Lease: time.Minute, Slot: true, USD: held},

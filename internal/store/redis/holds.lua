@@ -151,15 +151,17 @@ local function open_hold(it, hold, slot, expires)
   end
 end
 
--- How many waiters stand before this id.
-local function waiters_before(subject, it, id)
-  local line, alive = subject .. 'w', subject .. 'v'
+-- Whether anybody waits for a slot of a subject.
+local function has_line(subject, it)
   if not it.line then
-    it.line = call('EXISTS', alive)
+    it.line = call('EXISTS', subject .. 'v')
   end
-  if it.line == 0 then
-    return 0
-  end
+  return it.line == 1
+end
+
+-- How many waiters stand before this id.
+local function waiters_before(subject, id)
+  local line, alive = subject .. 'w', subject .. 'v'
   local gone = must(pcall_redis('ZRANGEBYSCORE', alive, '-inf', now_text), alive)
   for i = 1, #gone do
     call('ZREM', alive, gone[i])
@@ -178,11 +180,9 @@ local function join_line(subject, it, id)
   it.line = 1
 end
 
-local function leave_line(subject, it, id)
-  if it.line ~= 0 then
-    call('ZREM', subject .. 'w', id)
-    call('ZREM', subject .. 'v', id)
-  end
+local function leave_line(subject, id)
+  call('ZREM', subject .. 'w', id)
+  call('ZREM', subject .. 'v', id)
 end
 
 -- How long until a lease or more ends, so that `missing` slots are free.

@@ -242,7 +242,7 @@ end
 -- limit has room for `need` more.
 local function look_ledger(ledger, check, need)
   local spec, spans, now = check.spec, ledger.spans, ledger.now
-  local fits, states, resets = true, {}, {}
+  local fits, states, resets = true, check.states, check.resets
   for i = 1, spec.k do
     local s = i * 4 - 3
     local limit = spec[s + 1]
@@ -270,7 +270,6 @@ local function look_ledger(ledger, check, need)
     states[o + 1], states[o + 2], states[o + 3] = used, leaves ~= NEVER and leaves - clock or 0, wait
     resets[i] = (finish or now + spec[s]) - clock -- of what is taken now
   end
-  check.states, check.resets = states, resets
   local longest, retain = check.retain, ledger.retain
   if longest > retain or longest == retain and now - ledger.asked > retain / 8 then
     ledger.retain, ledger.asked = longest, now
@@ -436,7 +435,7 @@ local function rewrite_ledger(ledger)
     ledger.n = #body / ENTRY_SIZE
     recount_ledger(ledger, body)
   end
-  ledger.room = ledger.n + max(4, floor(ledger.n / 8))
+  ledger.room = ledger.n + max(8, floor(ledger.n / 8))
   ledger.slots = ledger.k > FEW_WINDOWS and MOST_WINDOWS or FEW_WINDOWS
   local lifetime = ledger_lifetime(ledger)
   local head = pack_ledger(ledger)

@@ -1,7 +1,7 @@
 -- Decides many requests that hold, or that ask for tokens, money or slots, each by itself and in order.
 --
 -- KEYS: per request, one key per check: a log, a ledger, or a subject's open holds. ARGV: one request each: '>BBB' number of
--- checks, flags, and 1 with a hold; each check '>BI7I7I7' unit, amount, version of the override that it was made from, longest
+-- checks, flags, and 1 with a hold; each check '>BI7I7I7' unit, perhaps with SAME, amount, version of the override that it was made from, longest
 -- window; its spec as log.lua has it, and behind it '>I7I7I7I7' for each window of a calendar: where the window before the present
 -- one, the present one and the next begin, and where that ends; then the hold '>Bc8I7I7I7B' flags, fingerprint, lease, nano-USD,
 -- tokens, length of the id; and the id. Returns one answer per request: '>BI7' verdict, clock; per check '>I7I7I7' its time,
@@ -10,6 +10,7 @@
 local LOOK = 1 -- flag of a request: answer only, take nothing
 local EXTEND, IN_LINE, AWAY = 4, 8, 16 -- flags of a request's hold, beside SLOT and GIVES_BACK; AWAY: not at its first subject
 local REQUESTS, TOKENS, USD, CONCURRENT = 1, 2, 3, 4
+local SAME = 128 -- added to a check's unit: its subject is that of the check before
 
 local logs, dirty, specs_of = {}, {}, {}
 
@@ -22,19 +23,45 @@ local function spec_of(raw)
   return spec
 end
 
+-- What one decision works with. It is used again by the next: a script that makes few tables makes little garbage.
+local request = { flags = 0, count = 0, hold = false, first = false, record_key = false, at = 0 }
+local the_hold = {
+  flags = 0, print = '', lease = 0, usd = 0, tokens = 0, id = '', slot = false, extend = false, in_line = false, away = false,
+}
+local all_checks, checks = {}, {} -- those made so far, and those of this decision
+
+local function check_at(c)
+  local check = all_checks[c]
+  if not check then
+    check = {
+      key = '', subject = '', unit = 0, amount = 0, override = 0, retain = 0, spec = false, calendars = false, log = false,
+      ledger = false, it = false, states = {}, resets = {}, values = {}, waits = {}, ahead = 0, missing = false,
+    }
+    all_checks[c] = check
+  end
+  checks[c] = check
+  return check
+end
+
 -- Reads a request. `base` is the number of keys before its own.
 local function parse(raw, base)
   local count, flags, holds = sbyte(raw, 1, 3)
-  local request = { flags = flags, checks = {}, hold = false, first = false, record_key = false, at = 0 }
-  local position, unit, amount, override, retain = 4, nil, nil, nil, nil
+  local position, subject = 4, nil
+  for c = count + 1, #checks do
+    checks[c] = nil
+  end
   for c = 1, count do
-    unit, amount, override, retain, position = sunpack('>BI7I7I7', raw, position)
-    local size, key = 1 + sbyte(raw, position) * 16, KEYS[base + c]
-    local check = {
-      key = key, subject = ssub(key, 1, -2), unit = unit, amount = amount, override = override, retain = retain,
-      spec = spec_of(ssub(raw, position, position + size - 1)), calendars = false, log = false, ledger = false, it = false,
-      states = false, resets = false, values = false, ahead = 0, missing = false,
-    }
+    local check, unit = check_at(c), nil
+    unit, check.amount, check.override, check.retain, position = sunpack('>BI7I7I7', raw, position)
+    check.key = KEYS[base + c]
+    if unit < SAME then
+      subject = ssub(check.key, 1, -2)
+    else
+      unit = unit - SAME
+    end
+    local size = 1 + sbyte(raw, position) * 16
+    check.subject, check.unit, check.spec = subject, unit, spec_of(ssub(raw, position, position + size - 1))
+    check.calendars, check.log, check.ledger, check.it, check.ahead, check.missing = false, false, false, false, 0, false
     position = position + size
     for i = 1, check.spec.k do
       if check.spec[i * 4 - 1] == CALENDAR then
@@ -43,43 +70,46 @@ local function parse(raw, base)
         position = position + 28
       end
     end
-    request.checks[c] = check
   end
+  request.flags, request.count, request.hold = flags, count, false
   if holds == 1 then
-    local bits, print, lease, usd, tokens, length, rest = sunpack('>Bc8I7I7I7B', raw, position)
-    request.hold = {
-      flags = bits % EXTEND, print = print, lease = lease, usd = usd, tokens = tokens, id = ssub(raw, rest, rest + length - 1),
-      slot = bits % 2 == 1, extend = floor(bits / EXTEND) % 2 == 1, in_line = floor(bits / IN_LINE) % 2 == 1,
-      away = floor(bits / AWAY) % 2 == 1,
-    }
+    local hold, bits, length, rest = the_hold, nil, nil, nil
+    bits, hold.print, hold.lease, hold.usd, hold.tokens, length, rest = sunpack('>Bc8I7I7I7B', raw, position)
+    hold.id, hold.flags, hold.slot = ssub(raw, rest, rest + length - 1), bits % EXTEND, bits % 2 == 1
+    hold.extend, hold.in_line = floor(bits / EXTEND) % 2 == 1, floor(bits / IN_LINE) % 2 == 1
+    hold.away = floor(bits / AWAY) % 2 == 1
+    request.hold, request.first = hold, checks[1].subject
+    request.record_key = checks[1].subject .. 'h:' .. hold.id
   end
-  return request
 end
 
 -- Loads what the checks are about; returns what is stale. The leases that have ended are booked first.
-local function load_all(request)
-  local stale, asked, at = {}, {}, clock
-  for c, check in ipairs(request.checks) do
-    local version
-    if check.spec.k == 0 then -- of an extension: it only names its subject
-      version = read_override(check.key)
-    elseif check.unit == REQUESTS then
-      local log = logs[check.key] or load_log(check.key, clock)
-      logs[check.key], check.log, version = log, log, log[OVERRIDE]
-    elseif check.unit ~= CONCURRENT then
-      check.ledger = load_ledger(check.key)
-      version, at = check.ledger.override, max(at, check.ledger.last)
-    elseif asked[check.subject] then
-      version = asked[check.subject]
-    else
-      version = read_override(check.key)
-    end
+local function load_all()
+  local stale, at, version = nil, clock, nil
+  for c = 1, request.count do
+    local check, before = checks[c], checks[c - 1]
+    local asked = before and before.subject == check.subject
     if check.unit ~= REQUESTS then
       check.it = end_leases(check.subject)
     end
-    asked[check.subject] = version
+    if check.spec.k == 0 then -- of an extension: it only names its subject
+      version = asked and version or read_override(check.key)
+    elseif check.unit == REQUESTS then
+      local log = logs[check.key]
+      if not log then
+        log = load_log(check.key, clock)
+        logs[check.key] = log
+      end
+      check.log, version = log, log[OVERRIDE]
+    elseif check.unit ~= CONCURRENT then
+      check.ledger = load_ledger(check.key)
+      version, at = check.ledger.override, max(at, check.ledger.last)
+    elseif not asked then
+      version = read_override(check.key)
+    end
     if version ~= check.override then
       local newest, value = read_override(check.key)
+      stale = stale or {}
       stale[#stale + 1] = spack('>BI7I4', c - 1, newest, #value) .. value
     end
   end
@@ -88,23 +118,20 @@ local function load_all(request)
 end
 
 -- How one check stands: fills check.states, and says whether it fits `need` more.
-local function look_at(request, check, need)
+local function look_at(check, need)
+  local states = check.states
   if check.spec.k == 0 then
-    check.states = {}
     return true
-  end
-  if check.unit == REQUESTS then
-    local values, waits, states = {}, {}, {}
-    local fits = look(check.log, check.spec, need, values, 0, waits, 0, clock)
-    if renew(check.log, check.spec) and not check.log[DIRTY] then
-      check.log[DIRTY] = true
-      dirty[#dirty + 1] = check.log
+  elseif check.unit == REQUESTS then
+    local log, values, waits = check.log, check.values, check.waits
+    local fits = look(log, check.spec, need, values, 0, waits, 0, clock)
+    if renew(log, check.spec) and not log[DIRTY] then
+      log[DIRTY] = true
+      dirty[#dirty + 1] = log
     end
-    check.values = values
     for i = 1, check.spec.k do
       states[i * 3 - 2], states[i * 3 - 1], states[i * 3] = values[i * 2 + 1], values[i * 2 + 2], waits[i]
     end
-    check.states = states
     return fits
   elseif check.unit ~= CONCURRENT then
     check.ledger.now = max(check.ledger.now, request.at)
@@ -112,7 +139,10 @@ local function look_at(request, check, need)
   end
   local used, reset = slots_in_use(check.it)
   local limit, wait = check.spec[2], 0
-  local ahead = waiters_before(check.subject, check.it, request.hold and id_at(check.subject, request.first, request.hold.id) or '')
+  local ahead = 0
+  if has_line(check.subject, check.it) then
+    ahead = waiters_before(check.subject, request.hold and id_at(check.subject, request.first, request.hold.id) or '')
+  end
   if need > limit then
     wait = NEVER
   elseif used + need > limit then
@@ -120,7 +150,7 @@ local function look_at(request, check, need)
   elseif used + ahead + need > limit then
     wait = 1 -- a slot is free, but others wait for it
   end
-  check.states, check.ahead = { used, reset, wait }, ahead
+  states[1], states[2], states[3], check.ahead = used, reset, wait, ahead
   return wait == 0 or check.spec[4] == 0
 end
 
@@ -140,7 +170,7 @@ local function take_requests(check)
 end
 
 -- Returns the index of the entry, nil if there is none.
-local function take_amount(request, check)
+local function take_amount(check)
   local amount, states = check.amount, check.states
   if amount == 0 and not request.hold then
     return nil
@@ -155,9 +185,9 @@ local function take_amount(request, check)
 end
 
 -- Takes what the request asks for. All that can fail comes before the first write.
-local function take(request)
+local function take()
   local hold, at = request.hold, request.at
-  for _, check in ipairs(request.checks) do
+  for _, check in ipairs(checks) do
     if check.amount > 0 and check.unit == REQUESTS then
       prepare(check.log)
     elseif check.ledger and (check.amount > 0 or hold) then
@@ -165,7 +195,7 @@ local function take(request)
     end
   end
   local parts, of, subjects = {}, {}, {} -- of each subject its part, and the indices of its entries
-  for _, check in ipairs(request.checks) do
+  for _, check in ipairs(checks) do
     local subject = check.subject
     local p = of[subject]
     if not p then
@@ -176,7 +206,7 @@ local function take(request)
     if check.unit == REQUESTS then
       take_requests(check)
     elseif check.ledger then
-      local index = take_amount(request, check)
+      local index = take_amount(check)
       if hold and index then
         check.ledger.held = check.ledger.held + check.amount
         parts[p] = parts[p] + (check.unit == USD and IN_USD or IN_TOKENS)
@@ -188,7 +218,9 @@ local function take(request)
         check.states[2] = check.states[2] > 0 and min(check.states[2], hold.lease) or hold.lease
         check.it.used, check.it.first = check.states[1], check.states[2]
       end
-      leave_line(subject, check.it, id_at(subject, request.first, hold.id))
+      if has_line(subject, check.it) then
+        leave_line(subject, id_at(subject, request.first, hold.id))
+      end
       parts[p] = parts[p] + IN_OPEN
     end
   end
@@ -214,9 +246,9 @@ local function take(request)
 end
 
 -- A subject's part in the hold that an extension is about; 0 if it has none.
-local function part_of(request, record, subject)
+local function part_of(record, subject)
   local i, last = 0, nil
-  for _, check in ipairs(request.checks) do
+  for _, check in ipairs(checks) do
     if check.subject ~= last then
       last, i = check.subject, i + 1
     end
@@ -228,11 +260,11 @@ local function part_of(request, record, subject)
 end
 
 -- Calls fn with each subject of an extension that has a part in the hold, the flags and the id of its open hold, and its slot.
-local function each_open(request, record, fn)
+local function each_open(record, fn)
   local last
-  for _, check in ipairs(request.checks) do
+  for _, check in ipairs(checks) do
     local subject = check.subject
-    local part = subject ~= last and part_of(request, record, subject) or 0
+    local part = subject ~= last and part_of(record, subject) or 0
     last = subject
     if part > 0 then
       local slot = part >= IN_OPEN
@@ -243,12 +275,12 @@ local function each_open(request, record, fn)
 end
 
 -- Renews a lease, and raises what is held where that fits. All that can fail comes before the first write.
-local function extend_hold(request, record, fits)
+local function extend_hold(record, fits)
   local hold, changes = request.hold, {}
   local usd, tokens = max(hold.usd, record.usd), max(hold.tokens, record.tokens)
   if fits then
-    for _, check in ipairs(request.checks) do
-      local part = part_of(request, record, check.subject)
+    for _, check in ipairs(checks) do
+      local part = part_of(record, check.subject)
       local takes_part = floor(part / (check.unit == USD and IN_USD or IN_TOKENS)) % 2 == 1
       if check.ledger and check.missing > 0 and takes_part then
         local index, time, amount = find_taken(check.ledger, record.at, 0)
@@ -265,13 +297,16 @@ local function extend_hold(request, record, fits)
       change_entry(check.ledger, change[2], change[3], change[4], check.missing)
     end
     touch(check.ledger)
-    local before = check.states
+    local waits = check.waits
+    for i = 1, check.spec.k do
+      waits[i] = check.states[i * 3]
+    end
     look_ledger(check.ledger, check, 0) -- windows that the admission has left do not see it
-    for i = 3, check.spec.k * 3, 3 do
-      check.states[i] = before[i]
+    for i = 1, check.spec.k do
+      check.states[i * 3] = waits[i]
     end
   end
-  for _, check in ipairs(request.checks) do
+  for _, check in ipairs(checks) do
     if check.missing == 0 then
       for i = 3, check.spec.k * 3, 3 do
         check.states[i] = 0
@@ -279,7 +314,7 @@ local function extend_hold(request, record, fits)
     end
   end
   local expires = clock + hold.lease
-  each_open(request, record, function(subject, flags, id, slot)
+  each_open(record, function(subject, flags, id, slot)
     local it = end_leases(subject)
     call('ZREM', it.key, pack_open(flags, record.at, record.usd, record.tokens, id))
     open_hold(it, pack_open(flags, record.at, usd, tokens, id), slot, expires)
@@ -300,9 +335,9 @@ local function answer_format(n)
   return f
 end
 
-local function answer(request, verdict, state)
+local function answer(verdict, state)
   local values, n = { verdict, clock }, 2
-  for _, check in ipairs(request.checks) do
+  for _, check in ipairs(checks) do
     local now, total, held = clock, 0, 0
     if check.log then
       now, total = check.log[NOW], check.log[TOTAL]
@@ -330,9 +365,9 @@ local function need_of(check, extended)
 end
 
 -- Whether no part of an active hold has been ended: a script whose clock was ahead of this one's may have done so.
-local function is_open(request, record)
+local function is_open(record)
   local open = true
-  each_open(request, record, function(subject, flags, id)
+  each_open(record, function(subject, flags, id)
     local key = subject .. 'h'
     local found = must(pcall_redis('ZSCORE', key, pack_open(flags, record.at, record.usd, record.tokens, id)), key)
     open = open and found
@@ -343,10 +378,10 @@ local function is_open(request, record)
   return open
 end
 
-local function decide(request)
+local function decide()
   local hold = request.flags ~= LOOK and request.hold or nil
-  local stale = load_all(request)
-  if #stale > 0 then
+  local stale = load_all()
+  if stale then
     return stale_answer(stale)
   end
   local record
@@ -358,11 +393,11 @@ local function decide(request)
       return spack('>B', UNKNOWN)
     end
   end
-  local extending = hold and hold.extend and record.status == ACTIVE and is_open(request, record)
+  local extending = hold and hold.extend and record.status == ACTIVE and is_open(record)
   local fits, slots_only, ahead = true, true, 0
-  for _, check in ipairs(request.checks) do
+  for _, check in ipairs(checks) do
     local need = need_of(check, extending and record)
-    local good = look_at(request, check, need) or extending and need == 0
+    local good = look_at(check, need) or extending and need == 0
     fits = fits and good
     if not good then
       slots_only = slots_only and check.unit == CONCURRENT and check.states[3] ~= NEVER
@@ -371,45 +406,40 @@ local function decide(request)
   end
   local verdict = fits and ADMITTED or DENIED
   if extending then
-    return answer(request, verdict, extend_hold(request, record, fits))
+    return answer(verdict, extend_hold(record, fits))
   elseif record then
     if hold.away and record.status == ACTIVE then -- each call that finds it may have to undo it: the last one does
       record.calls = record.calls + 1
       call('SET', record.key, pack_record(ACTIVE, record), 'KEEPTTL')
     end
-    return answer(request, verdict, hold_state(record.status, not hold.extend, record))
+    return answer(verdict, hold_state(record.status, not hold.extend, record))
   elseif fits and request.flags == LOOK then
-    return answer(request, verdict, hold_state(NO_HOLD))
+    return answer(verdict, hold_state(NO_HOLD))
   elseif fits then
-    local state = take(request)
-    return answer(request, verdict, state)
+    local state = take()
+    return answer(verdict, state)
   end
   hold = request.hold -- a step on a Cluster that only looks stands in line all the same
   local queued = hold and hold.in_line and slots_only
   if hold and hold.in_line then
-    for _, check in ipairs(request.checks) do
+    for _, check in ipairs(checks) do
       if check.unit == CONCURRENT then
         if queued and check.states[3] > 0 and check.spec[4] == 1 then
           join_line(check.subject, check.it, id_at(check.subject, request.first, hold.id))
-        elseif check.ahead > 0 or queued then
-          leave_line(check.subject, check.it, id_at(check.subject, request.first, hold.id))
+        elseif has_line(check.subject, check.it) then
+          leave_line(check.subject, id_at(check.subject, request.first, hold.id))
         end
       end
     end
   end
-  return answer(request, verdict, hold_state(NO_HOLD, false, nil, queued, queued and ahead or 0))
+  return answer(verdict, hold_state(NO_HOLD, false, nil, queued, queued and ahead or 0))
 end
 
 local answers, base = {}, 0
 for r = 1, arguments do
-  local request = parse(ARGV[r], base)
-  local count = #request.checks
-  if request.hold then
-    request.first = ssub(KEYS[base + 1], 1, -2)
-    request.record_key = request.first .. 'h:' .. request.hold.id
-  end
-  base = base + count
-  local good, reply = pcall(decide, request)
+  parse(ARGV[r], base)
+  base = base + request.count
+  local good, reply = pcall(decide)
   answers[r] = good and reply or failure(reply)
 end
 for i = 1, #dirty do

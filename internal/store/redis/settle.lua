@@ -157,7 +157,7 @@ local function decide(st)
   if not record then
     if st.release or st.cancel or st.book == 0 then
       for _, subject in ipairs(st.subjects) do
-        leave_line(subject, known[subject], id_at(subject, st.subjects[1], st.id))
+        leave_line(subject, id_at(subject, st.subjects[1], st.id))
       end
       return spack('>B', UNKNOWN)
     end
