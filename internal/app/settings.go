@@ -56,7 +56,7 @@ func serveSettings() []Setting {
 		},
 		{
 			Flag: "http-addr", Env: "RATELIMITD_HTTP_ADDR", Default: DefaultHTTPAddr,
-			Values: "host:port or unix:/path", Help: "Where statistics, health and metrics are served.",
+			Values: "host:port or unix:/path", Help: "Where the cost API as JSON, statistics, health and metrics are served.",
 			read: func(r *reading, v string) error { r.opt.HTTPAddr = v; return nil },
 		},
 		{

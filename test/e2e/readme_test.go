@@ -21,7 +21,7 @@ const (
 )
 
 // readmeBlocks are the marked blocks that the README must have.
-func readmeBlocks() []string { return []string{"quickstart", "envoy"} }
+func readmeBlocks() []string { return []string{"quickstart", "cost", "envoy"} }
 
 // TestReadmeBlocks runs what the README tells its reader to paste, each block against a daemon and an Envoy that are
 // just started, and compares what it prints with the block that follows it:
