@@ -49,7 +49,7 @@ func (b *bench) prepareCosts(ctx context.Context) error {
 		if server != nil {
 			c.serves = append(c.serves, usageShape)
 
-			if b.report.Trips, err = countTrips(ctx, c); err != nil {
+			if b.report.Trips, err = countTrips(ctx, c, b.opt.costUsers); err != nil {
 				return err
 			}
 		}

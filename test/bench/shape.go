@@ -33,8 +33,8 @@ func (s shape) trips() float64 {
 	return 1
 }
 
-// question is one caller's request of ShouldRateLimit. It is asked for one user after another, so its caller must wait for an answer before
-// the next one.
+// question is one caller's request of ShouldRateLimit. It is asked for one user after another, so its caller must wait for
+// an answer before the next one.
 type question struct {
 	req *rlsv3.RateLimitRequest
 	ids []*ratelimitv3.RateLimitDescriptor_Entry

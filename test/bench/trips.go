@@ -11,8 +11,9 @@ import (
 	costv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/cost/v1"
 )
 
-// sequential is how many calls of each kind are made one after another to count their round trips.
-const sequential = 1000
+// sequential is how many calls of each kind are made one after another to count their round trips: openAtOnce of a kind, and
+// then as many of the next.
+const sequential = 10 * openAtOnce
 
 // trips are the round trips of one kind of call, by Redis's own counters over calls that were made one after another.
 type trips struct {
@@ -28,8 +29,8 @@ type trips struct {
 // most is the larger of the two counts.
 func (t trips) most() float64 { return max(t.Scripts, t.Reads) }
 
-// countTrips reserves, settles and asks for usage, one call at a time.
-func countTrips(ctx context.Context, c *contender) ([]trips, error) {
+// countTrips reserves, settles and asks for usage, one call at a time. So many users have spend there.
+func countTrips(ctx context.Context, c *contender, users int) ([]trips, error) {
 	conn, err := grpc.NewClient(c.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", c.addr, err)
@@ -38,64 +39,68 @@ func countTrips(ctx context.Context, c *contender) ([]trips, error) {
 
 	client := costv1.NewCostServiceClient(conn)
 	pairs := newPairAsker(client, admitted, rand.Text()+"-", 0)
-	usage := &usageAsker{client: client, expect: admitted}
+	asks := &usageAsker{client: client, expect: admitted}
 
 	if err := pairs.ask(userName(0)); err != nil { // loads the scripts
 		return nil, fmt.Errorf("count the round trips of %s: %w", c.name, err)
 	}
 
-	ids := make([]string, sequential)
+	var ids [openAtOnce]string
+
 	steps := []struct {
 		call string
 		once func(i int) error
+		did  usage
 	}{
-		{"Reserve", func(i int) (err error) {
-			ids[i], err = pairs.hold(userName(0))
+		{call: "Reserve", once: func(i int) (err error) {
+			ids[i], err = pairs.hold(userName(i))
 
 			return err
 		}},
-		{"Settle", func(i int) error { return pairs.end(ids[i]) }},
-		{"GetUsage of a user", func(int) error { return usage.ask(userName(0)) }},
+		{call: "Settle", once: func(i int) error { return pairs.end(ids[i]) }},
+		{call: "GetUsage of a user", once: func(i int) error { return asks.ask(userName(i % users)) }},
 	}
 
-	var counted []trips
+	for range sequential / openAtOnce {
+		for i := range steps {
+			did, err := c.redis.usedBy(ctx, steps[i].once)
+			if err != nil {
+				return nil, fmt.Errorf("count the round trips of %s: %w", steps[i].call, err)
+			}
 
-	for _, step := range steps {
-		t, err := c.redis.tripsOf(ctx, step.once)
-		if err != nil {
-			return nil, fmt.Errorf("count the round trips of %s: %w", step.call, err)
+			steps[i].did.scripts += did.scripts
+			steps[i].did.reads += did.reads
+			steps[i].did.within += did.within
 		}
+	}
 
-		t.Call = step.call
-		counted = append(counted, t)
+	counted := make([]trips, len(steps))
+	for i, step := range steps {
+		counted[i] = trips{
+			Call: step.call, Scripts: float64(step.did.scripts) / sequential, Reads: float64(step.did.reads) / sequential,
+			Micros: micros(step.did.within) / float64(max(step.did.scripts, 1)),
+		}
 	}
 
 	return counted, nil
 }
 
-// tripsOf counts over calls that are made one after another.
-func (r *redisServer) tripsOf(ctx context.Context, once func(i int) error) (trips, error) {
+// usedBy is what Redis does for openAtOnce calls that are made one after another.
+func (r *redisServer) usedBy(ctx context.Context, once func(i int) error) (usage, error) {
 	before, err := r.used(ctx)
 	if err != nil {
-		return trips{}, err
+		return usage{}, err
 	}
 
-	for i := range sequential {
+	for i := range openAtOnce {
 		if err := once(i); err != nil {
-			return trips{}, err
+			return usage{}, err
 		}
 	}
 
 	after, err := r.used(ctx)
-	if err != nil {
-		return trips{}, err
-	}
-
 	did := after.since(before)
 	did.reads-- // the question itself
 
-	return trips{
-		Scripts: float64(did.scripts) / sequential, Reads: float64(did.reads) / sequential,
-		Micros: micros(did.within) / float64(max(did.scripts, 1)),
-	}, nil
+	return did, err
 }
