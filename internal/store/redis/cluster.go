@@ -42,7 +42,9 @@ func steps(req *store.Request) []step {
 	begin := 0
 	for i := 1; i <= len(checks); i++ {
 		if i == len(checks) || checks[i].Subject != checks[begin].Subject {
-			all = append(all, step{subject: checks[begin].Subject, first: checks[0].Subject, checks: checks[begin:i], at: make([]int64, i-begin)})
+			all = append(all, step{
+				subject: checks[begin].Subject, first: checks[0].Subject, checks: checks[begin:i], at: make([]int64, i-begin),
+			})
 			begin = i
 		}
 	}
@@ -88,9 +90,9 @@ func (s *Store) admitBySteps(ctx context.Context, req *store.Request, ans *store
 
 // tryExtend renews the lease at every step, and tells whether all of them have room for what is missing.
 func (s *Store) tryExtend(ctx context.Context, req *store.Request, all []step, fit *bool) error {
-	for i := len(all) - 1; i >= 0; i-- {
+	for _, one := range slices.Backward(all) {
 		var part store.Answer
-		if err := s.decideStep(ctx, req, all[i], false, &part); err != nil {
+		if err := s.decideStep(ctx, req, one, false, &part); err != nil {
 			return err
 		}
 		*fit = *fit && part.Admitted
@@ -245,7 +247,8 @@ func (s *Store) undoStep(ctx context.Context, hold *store.Hold, one step, mark s
 		}
 	}
 	reset(&after)
-	return after, s.decide(ctx, &store.Request{Checks: one.checks}, one.checks, dryRun, &after, nil)
+	err := s.decide(ctx, &store.Request{Checks: one.checks}, one.checks, dryRun, &after, nil)
+	return after, err
 }
 
 // undoPiece takes back tokens or money that a check took without a hold.

@@ -282,7 +282,7 @@ local function extend_hold(record, fits)
     for _, check in ipairs(checks) do
       local part = part_of(record, check.subject)
       local takes_part = floor(part / (check.unit == USD and IN_USD or IN_TOKENS)) % 2 == 1
-      if check.ledger and check.missing > 0 and takes_part then
+      if check.ledger and check.missing > 0 and takes_part and record.at > check.ledger.dropped then -- else it was reset
         local index, time, amount = find_taken(check.ledger, record.at, 0)
         changes[#changes + 1] = { check, index, time, amount }
       end
