@@ -22,7 +22,8 @@ const betweenBlocks = "-- the block is over --"
 const compiling = 5 * time.Minute
 
 // TestCostGuideBlocks runs what docs/cost.md tells its reader to paste, and compares what each block prints with the text that
-// follows it. The blocks are run in their order in one shell against one daemon: what one sets, the next ones use.
+// follows it. The blocks are run in their order, in one shell and against one daemon that is just started: what one sets, the next
+// ones use.
 func TestCostGuideBlocks(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile(filepath.Join(harness.Root(t), "docs", "cost.md"))
@@ -34,7 +35,17 @@ func TestCostGuideBlocks(t *testing.T) {
 		t.Fatalf("docs/cost.md: %v", err)
 	}
 	compileTool(t, "grpcurl")
-	d := harness.Daemon(t, harness.Env{"RATELIMITD_POLICY": "production"})
+	for name, env := range map[string]harness.Env{"memory": {}, "redis": onRedis(harness.Redis(t))} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runBlocks(t, blocks, harness.Daemon(t, with(env, "RATELIMITD_POLICY", "production")))
+		})
+	}
+}
+
+// runBlocks runs blocks against a daemon and compares what each prints.
+func runBlocks(t *testing.T, blocks []block, d *harness.DaemonProcess) {
+	t.Helper()
 	var script strings.Builder
 	for _, block := range blocks {
 		fmt.Fprintf(&script, "%s\necho '%s'\n", block.script, betweenBlocks)
