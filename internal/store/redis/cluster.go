@@ -19,6 +19,12 @@ import (
 //
 // What that weakens: between a hit and its undo others see it, so they may be denied by a hit that is about to go; and when
 // the sidecar dies in between, the hit stands. Both err towards denying. No interval ever holds more than its limit.
+//
+// A hold has a part and a record of its own at each subject. The first subject's record says what counts: it is taken last and
+// settled first, and a repeat completes what a crash has left out. Calls of one id that race may find each other's parts; the
+// last of them that is denied undoes a part. An extension that asks for more looks at all subjects before it takes of one; what
+// it has taken when another then denies stays held until the settlement, which errs towards denying. Leases of the parts end by
+// their own nodes' clocks, and each subject has its own line.
 
 // Bounds of undoing after the caller has been answered.
 const (
