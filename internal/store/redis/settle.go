@@ -132,6 +132,10 @@ func (s *Store) settleBySteps(ctx context.Context, st *store.Settlement, flags b
 	}
 	part := *st
 	part.ID = idAway(st.Parts[0].Subject, st.ID)
+	if first == nil { // of a repeat it may be another amount than this call's: prices change
+		part.USD, part.Tokens = out.USD, out.Tokens
+		flags &^= settleKeep
+	}
 	for i := 1; i < len(st.Parts); i++ {
 		err := s.settles.settle(ctx, &part, st.Parts[i:i+1], flags, new(store.Settled))
 		if err != nil && !errors.Is(err, store.ErrNoHold) && !errors.Is(err, store.ErrMismatch) {
