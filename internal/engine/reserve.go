@@ -154,17 +154,22 @@ func (rv *reserving) try(ctx context.Context) error {
 	return rv.engine.admit(ctx, rv.scratch, began, began.Add(rv.engine.opt.Timeout), &rv.dec)
 }
 
-// shrink has a smaller output asked for, if one is wanted and would fit: what denies are tokens or money. It reports whether to
-// ask again.
+// shrink has a smaller output asked for, if one is wanted and would fit: what denies are tokens or money, and at most slots that
+// are waited for. It reports whether to ask again.
 func (rv *reserving) shrink() bool {
 	if !rv.asked.Partial || rv.rounds == partialRounds {
 		return false
 	}
+	tooLarge := false
 	for i, r := range rv.results {
 		unit := rv.resolution.Admit[i].Unit
 		if r.denied && (unit == store.Requests || unit == store.Concurrent && !rv.hold.InLine) {
 			return false
 		}
+		tooLarge = tooLarge || r.denied && unit != store.Concurrent
+	}
+	if !tooLarge {
+		return false
 	}
 	output := rv.demand.fit(rv.scratch, rv.output-1)
 	if output < 1 {

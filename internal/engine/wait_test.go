@@ -152,6 +152,23 @@ func TestWhatLacksMoreThanASlotDoesNotWait(t *testing.T) {
 	})
 }
 
+func TestASlotThatDoesNotComeMakesNoOutputSmaller(t *testing.T) {
+	runCost(t, "", nil, func(t *testing.T, b *bench) {
+		b.fill()
+		asks := func(partial bool) int64 {
+			r := of("a", 1, 100).waiting(time.Second)
+			r.Partial = partial
+			before := b.store.admits.Load()
+			_, err := b.Reserve(t.Context(), r)
+			wantReason(t, err, ConcurrencyLimit)
+			return b.store.admits.Load() - before
+		}
+		if got, want := asks(true), asks(false); got != want {
+			t.Errorf("the store was asked %d times where a part would do, want %d as where it would not", got, want)
+		}
+	})
+}
+
 func TestTooManyWaitersAreDenied(t *testing.T) {
 	runCost(t, "", nil, func(t *testing.T, b *bench) {
 		b.fill()
