@@ -18,7 +18,7 @@ type Cost struct {
 	// Hold is what a call by the rate limit API holds.
 	Hold HoldRule
 
-	unknownUsage map[string]UnknownUsage // by outcome; ChargeHold for one that is not there
+	unknownUsage map[string]UnknownUsage // by outcome; under "" for one that is not there
 }
 
 // HoldRule is what a call by the rate limit API holds: a fixed amount, or what the tokens that it names cost at most.
@@ -78,8 +78,14 @@ func (u UnknownUsage) String() string {
 }
 
 // UnknownUsage returns what to charge for a call that ended with an outcome, "success", "error", "cancelled" or "timeout", and
-// without a word on its usage. Another outcome is charged the whole hold.
-func (c *Cost) UnknownUsage(outcome string) UnknownUsage { return c.unknownUsage[outcome] }
+// without a word on its usage. Another outcome, or none, is charged by the policy's one word for all; where it has a word for each,
+// the whole hold.
+func (c *Cost) UnknownUsage(outcome string) UnknownUsage {
+	if u, ok := c.unknownUsage[outcome]; ok {
+		return u
+	}
+	return c.unknownUsage[""]
+}
 
 // defaultLease is the lease of a hold where the policy says nothing.
 const defaultLease = 30 * time.Second

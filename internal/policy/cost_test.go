@@ -81,7 +81,7 @@ hold: {model: m, input_tokens: 4_000, max_output_tokens: "1000"}`))
 	}
 	fixed := mustParse(t, costly("on_unknown_usage: release\non_unknown_price: allow_and_flag\nhold: {usd: 0.01, input_tokens: 5}")).Cost()
 	if fixed.Hold != (HoldRule{USD: 10_000_000, InputTokens: 5}) || fixed.OnUnknownPrice != AllowUnpriced ||
-		fixed.UnknownUsage("cancelled") != ReleaseHold {
+		fixed.UnknownUsage("cancelled") != ReleaseHold || fixed.UnknownUsage("") != ReleaseHold {
 		t.Errorf("got %+v", fixed)
 	}
 }

@@ -63,6 +63,7 @@ func readUnknownUsage(v *value, to map[string]UnknownUsage) {
 		}
 		return ChargeHold
 	}
+	to[""] = read(v.str()) // where the outcome is not known: the one word for all, if there is one
 	for _, outcome := range outcomes() {
 		text := v.str()
 		if text == "" {
@@ -305,6 +306,9 @@ func (c *costText) usageMeaning() string {
 	words := make([]string, 0, len(outcomes()))
 	for _, outcome := range outcomes() {
 		words = append(words, c.unknownUsage[outcome].String())
+	}
+	if u := c.unknownUsage[""]; u != ChargeHold {
+		words = append(words, u.String())
 	}
 	return strings.Join(words, " ")
 }
