@@ -986,7 +986,7 @@ type SettleResponse struct {
 	Duplicate bool `protobuf:"varint,6,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
 	// late says that the lease was over before the settlement came.
 	Late bool `protobuf:"varint,7,opt,name=late,proto3" json:"late,omitempty"`
-	// state is SETTLED, or RELEASED if usage was unset and the policy gives back what was held.
+	// state is SETTLED.
 	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
 	// warnings are what the caller should know all the same.
 	Warnings      []*Warning `protobuf:"bytes,9,rep,name=warnings,proto3" json:"warnings,omitempty"`
