@@ -18,7 +18,8 @@ func (r *report) printCosts(out io.Writer) {
 	}
 
 	for _, t := range r.Trips {
-		fmt.Fprintf(out, "  %s: %.3f script calls of %.0f us, %.3f reads\n", t.Call, t.Scripts, t.Micros, t.Reads)
+		fmt.Fprintf(out, "  %s: %.3f script calls of %.0f us and %.1f commands each, %.3f reads\n",
+			t.Call, t.Scripts, t.Micros, t.Commands, t.Reads)
 	}
 
 	r.printAnswerSizes(out)

@@ -46,6 +46,7 @@ type usage struct {
 	reads   int64         // read events: one brings a whole pipeline
 	scripts int64         // script calls
 	within  time.Duration // time spent in script calls
+	all     int64         // commands of all kinds, those that scripts call included
 	clients int64         // connections at this moment, the asking one included
 }
 
@@ -72,6 +73,12 @@ func (r *redisServer) used(ctx context.Context) (usage, error) {
 		u.within += timeOf(info["cmdstat_"+command])
 	}
 
+	for name, stat := range info {
+		if strings.HasPrefix(name, "cmdstat_") {
+			u.all += callsOf(stat)
+		}
+	}
+
 	return u, nil
 }
 
@@ -79,7 +86,7 @@ func (r *redisServer) used(ctx context.Context) (usage, error) {
 func (u usage) since(earlier usage) usage {
 	return usage{
 		cpu: u.cpu - earlier.cpu, reads: u.reads - earlier.reads, scripts: u.scripts - earlier.scripts,
-		within: u.within - earlier.within, clients: u.clients,
+		within: u.within - earlier.within, all: u.all - earlier.all, clients: u.clients,
 	}
 }
 

@@ -22,6 +22,8 @@ type trips struct {
 	// daemon's own health checks are among the reads.
 	Scripts float64 `json:"scripts_per_call"`
 	Reads   float64 `json:"reads_per_call"`
+	// Commands are what a script call calls in its turn.
+	Commands float64 `json:"commands_per_script"`
 	// Micros is how long Redis takes for a script call of one decision, microseconds.
 	Micros float64 `json:"script_us"`
 }
@@ -71,6 +73,7 @@ func countTrips(ctx context.Context, c *contender, users int) ([]trips, error) {
 			steps[i].did.scripts += did.scripts
 			steps[i].did.reads += did.reads
 			steps[i].did.within += did.within
+			steps[i].did.all += did.all
 		}
 	}
 
@@ -78,7 +81,8 @@ func countTrips(ctx context.Context, c *contender, users int) ([]trips, error) {
 	for i, step := range steps {
 		counted[i] = trips{
 			Call: step.call, Scripts: float64(step.did.scripts) / sequential, Reads: float64(step.did.reads) / sequential,
-			Micros: micros(step.did.within) / float64(max(step.did.scripts, 1)),
+			Micros:   micros(step.did.within) / float64(max(step.did.scripts, 1)),
+			Commands: float64(step.did.all-step.did.scripts) / float64(max(step.did.scripts, 1)),
 		}
 	}
 
@@ -101,6 +105,7 @@ func (r *redisServer) usedBy(ctx context.Context, once func(i int) error) (usage
 	after, err := r.used(ctx)
 	did := after.since(before)
 	did.reads-- // the question itself
+	did.all--
 
 	return did, err
 }
