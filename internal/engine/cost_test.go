@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -397,6 +398,31 @@ func TestAPartialGrantIsTheLargestThatFits(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestTheLongestReservationHasAnIDThatEndsIt(t *testing.T) {
+	long := func(letter string) string { return strings.Repeat(letter, MaxID) }
+	var subjects strings.Builder
+	r := of(long("u"), 1, 1)
+	r.Spender.Plan, r.Spender.Model, r.Spender.Subjects = long("q"), strings.Repeat("m", MaxModel), map[string]string{}
+	r.Ask.MaxCost = 1
+	for i := range MaxEntries / 2 { // the most that a policy may have beside the user's
+		fmt.Fprintf(&subjects, "  s%d: {key: k%d, default_plan: small, plan_key: p%d, trust_plan: true}\n", i, i, i)
+		r.Spender.Subjects[fmt.Sprintf("k%d", i)], r.Spender.Subjects[fmt.Sprintf("p%d", i)] = long("i"), long("p")
+	}
+	runCost(t, "", nil, func(t *testing.T, b *bench) {
+		const others = "  org: {key: org_id, on_store_failure: deny}\n  tag: {key: tag.team}\n"
+		text := replaceOnce(costPolicy, others, subjects.String())
+		text = replaceOnce(text, text[strings.Index(text, "overrides:"):strings.Index(text, "global:")], "")
+		b.policy.Store(parse(t, text))
+		g := b.reserve(r)
+		if len(g.ReservationID) <= MaxToken/2 || len(g.ReservationID) > MaxToken {
+			t.Errorf("the id has %d characters, want at most %d, and the test more than half of that", len(g.ReservationID), MaxToken)
+		}
+		if receipt, err := b.Release(t.Context(), g.ReservationID, ""); err != nil || receipt.ReleasedUSD != 1 {
+			t.Errorf("its release is %+v, %v", receipt, err)
+		}
+	})
 }
 
 func TestAShadowLimitOfMoneyWarns(t *testing.T) {

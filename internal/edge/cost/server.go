@@ -35,7 +35,7 @@ type Engine interface {
 // Bounds of calls, over gRPC and HTTP.
 const (
 	// MaxReservationID is the longest id of a reservation that is read, bytes.
-	MaxReservationID = 4096
+	MaxReservationID = engine.MaxToken
 	// MaxRecords is how many records one batch may have.
 	MaxRecords = 1000
 	// maxWaits is how many calls may wait for a slot at once: each holds memory until its wait is over.

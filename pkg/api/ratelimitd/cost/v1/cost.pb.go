@@ -427,7 +427,7 @@ func (x *ReserveRequest) GetWaitTimeout() *durationpb.Duration {
 // ReserveResponse is the response of Reserve.
 type ReserveResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// reservation_id names the reservation in Extend, Settle and Release: up to 4096 bytes of A to Z, a to z, 0 to 9, - and _.
+	// reservation_id names the reservation in Extend, Settle and Release: up to 16384 bytes of A to Z, a to z, 0 to 9, - and _.
 	ReservationId string `protobuf:"bytes,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	// state is ACTIVE; for a repeat, what has become of the reservation: ACTIVE, SETTLED, RELEASED or EXPIRED. It is NONE if
 	// nothing is held, as when the store could not be asked and the policy lets calls through: see warnings.
@@ -547,7 +547,7 @@ func (x *ReserveResponse) GetDuplicate() bool {
 // ExtendRequest is the request of Extend.
 type ExtendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// reservation_id is what Reserve answered with. Required, 1 to 4096 bytes. NOT_FOUND if none is known by it.
+	// reservation_id is what Reserve answered with. Required, 1 to 16384 bytes. NOT_FOUND if none is known by it.
 	ReservationId string `protobuf:"bytes,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	// ttl is the lease from now on, 1 s to 1 h; 30 s if unset.
 	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
@@ -869,7 +869,7 @@ func (x *Breakdown) GetReasoningUsd() string {
 // SettleRequest is the request of Settle.
 type SettleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// reservation_id is what Reserve answered with. Required, 1 to 4096 bytes. NOT_FOUND if none is known by it.
+	// reservation_id is what Reserve answered with. Required, 1 to 16384 bytes. NOT_FOUND if none is known by it.
 	ReservationId string `protobuf:"bytes,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	// idempotency_key is the caller's name for the call, up to 256 bytes; it may be empty, since a reservation is settled once
 	// in any case. ALREADY_EXISTS if it was settled with other contents, or released.
@@ -980,7 +980,7 @@ type SettleResponse struct {
 	ReleasedUsd string `protobuf:"bytes,3,opt,name=released_usd,json=releasedUsd,proto3" json:"released_usd,omitempty"`
 	// overage_usd is what was spent above what was held, USD.
 	OverageUsd string `protobuf:"bytes,4,opt,name=overage_usd,json=overageUsd,proto3" json:"overage_usd,omitempty"`
-	// saved_usd is what the assistant's own cache or the provider's prompt cache has saved, USD.
+	// saved_usd is what the assistant's own cache has saved, USD.
 	SavedUsd string `protobuf:"bytes,5,opt,name=saved_usd,json=savedUsd,proto3" json:"saved_usd,omitempty"`
 	// duplicate says that an earlier call has settled the reservation; the answer is that call's.
 	Duplicate bool `protobuf:"varint,6,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
@@ -1090,7 +1090,7 @@ func (x *SettleResponse) GetWarnings() []*Warning {
 // ReleaseRequest is the request of Release.
 type ReleaseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// reservation_id is what Reserve answered with. Required, 1 to 4096 bytes. NOT_FOUND if none is known by it.
+	// reservation_id is what Reserve answered with. Required, 1 to 16384 bytes. NOT_FOUND if none is known by it.
 	ReservationId string `protobuf:"bytes,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
 	// idempotency_key is the caller's name for the call, up to 256 bytes; it may be empty, since a reservation is released
 	// once in any case. FAILED_PRECONDITION RESERVATION_NOT_ACTIVE if it was settled.
@@ -1364,7 +1364,7 @@ type RecordResponse struct {
 	CostUsd string `protobuf:"bytes,1,opt,name=cost_usd,json=costUsd,proto3" json:"cost_usd,omitempty"`
 	// breakdown is cost_usd by kind of token.
 	Breakdown *Breakdown `protobuf:"bytes,2,opt,name=breakdown,proto3" json:"breakdown,omitempty"`
-	// saved_usd is what the assistant's own cache or the provider's prompt cache has saved, USD.
+	// saved_usd is what the assistant's own cache has saved, USD.
 	SavedUsd string `protobuf:"bytes,3,opt,name=saved_usd,json=savedUsd,proto3" json:"saved_usd,omitempty"`
 	// duplicate says that an earlier call has booked it; the answer is that call's.
 	Duplicate bool `protobuf:"varint,4,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
