@@ -95,6 +95,9 @@ func (r result) before(than result, limits []store.Limit) bool {
 // decided turns the store's answer into the decision.
 func (sc *scratch) decided(dec *Decision) {
 	checks, ans := sc.resolution.Admit, &sc.answer
+	if h := &ans.Hold; h.Repeat && h.Status == store.Active {
+		sc.letPass()
+	}
 	dec.Mode, dec.Denied = Stored, !ans.Admitted
 	for i, named := range sc.resolution.Of {
 		if named.Admit == 0 {
@@ -111,6 +114,15 @@ func (sc *scratch) decided(dec *Decision) {
 				dec.Shadowed = append(dec.Shadowed, Shadowed{Tier: checks[i].Tier, Limit: limit})
 			}
 		}
+	}
+}
+
+// letPass makes an answer that found its own hold one of a call that was admitted, which it was: a client of the store may send a
+// question twice. The states are those after it, and would deny another such call.
+func (sc *scratch) letPass() {
+	sc.answer.Admitted = true
+	for i := range sc.results {
+		sc.results[i].denied = false
 	}
 }
 

@@ -262,6 +262,34 @@ func TestARememberedDenialCoversACallThatHolds(t *testing.T) {
 	})
 }
 
+// twice is a store whose client sends each question with a hold two times, as a client of a Cluster does that has lost a reply.
+type twice struct{ store.Store }
+
+func (s twice) Admit(ctx context.Context, req *store.Request, ans *store.Answer) error {
+	if req.Hold != nil {
+		if err := s.Store.Admit(ctx, req, new(store.Answer)); err != nil {
+			return err
+		}
+	}
+	return s.Store.Admit(ctx, req, ans)
+}
+
+func TestACallThatFindsItsOwnHoldPasses(t *testing.T) {
+	runCost(t, "", nil, func(t *testing.T, b *bench) {
+		b.release(b.fill()[0])
+		b.opt.Store = twice{b.store}
+		dec := b.decide(holding("a")) // the last slot
+		if dec.Denied || dec.Hold == "" {
+			t.Fatalf("got %+v, want it admitted, with a token", dec)
+		}
+		for i := range dec.Statuses {
+			if st := &dec.Statuses[i]; st.Denied || st.Wait != 0 {
+				t.Errorf("descriptor %d is answered %+v, want it not denied", i, st)
+			}
+		}
+	})
+}
+
 func TestATokenTooLongIsLeftOut(t *testing.T) {
 	runCost(t, "", nil, func(t *testing.T, b *bench) {
 		dec := b.decide(holding(strings.Repeat("u", MaxToken)))
