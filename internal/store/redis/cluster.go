@@ -64,15 +64,22 @@ func (s *Store) admitBySteps(ctx context.Context, req *store.Request, ans *store
 	fits := make([]bool, len(all))
 	admitted := !req.Look
 	if isExtend(req) { // a raise that one step denies is not made at the others: look first
-		if err := s.tryExtend(ctx, req, all, &admitted); err != nil {
+		if err := s.tryExtend(ctx, req, all, parts); err != nil {
 			return err
 		}
+		if fit := !slices.ContainsFunc(parts, func(part store.Answer) bool { return !part.Admitted }); !fit || !admitted {
+			merge(all, parts, fit, ans)
+			ans.Hold = parts[0].Hold
+			return nil
+		}
+		clear(parts)
 	}
 	for i := len(all) - 1; i >= 0; i-- {
 		if err := s.decideStep(ctx, req, all[i], admitted, &parts[i]); err != nil {
 			s.undoInBackground(req.Hold, all[i+1:], parts[i+1:])
 			return err
 		}
+		all[i].dateBy(&parts[i].Hold)
 		fits[i] = parts[i].Admitted
 		parts[i].Admitted = admitted && fits[i] // and so its hits were taken
 		admitted = admitted && (fits[i] || parts[i].Hold.Repeat)
@@ -94,14 +101,12 @@ func (s *Store) admitBySteps(ctx context.Context, req *store.Request, ans *store
 	return nil
 }
 
-// tryExtend renews the lease at every step, and tells whether all of them have room for what is missing.
-func (s *Store) tryExtend(ctx context.Context, req *store.Request, all []step, fit *bool) error {
-	for _, one := range slices.Backward(all) {
-		var part store.Answer
-		if err := s.decideStep(ctx, req, one, false, &part); err != nil {
+// tryExtend renews the lease at every step, and tells whether each of them has room for what is missing.
+func (s *Store) tryExtend(ctx context.Context, req *store.Request, all []step, parts []store.Answer) error {
+	for i := len(all) - 1; i >= 0; i-- {
+		if err := s.decideStep(ctx, req, all[i], false, &parts[i]); err != nil {
 			return err
 		}
-		*fit = *fit && part.Admitted
 	}
 	return nil
 }
@@ -125,6 +130,15 @@ func (one step) holdID(hold *store.Hold) string {
 		return hold.ID
 	}
 	return idAway(one.first, hold.ID)
+}
+
+// dateBy notes when the hits were taken that an undo is to take back: of a repeat, at the hold's admission.
+func (one step) dateBy(hold *store.HoldState) {
+	for i := range one.at {
+		if hold.Repeat {
+			one.at[i] = hold.At
+		}
+	}
 }
 
 func isExtend(req *store.Request) bool { return req.Hold != nil && req.Hold.Extend }
@@ -227,17 +241,22 @@ func took(one step, part *store.Answer) bool {
 		part.Hold.Repeat && part.Hold.Status == store.Active && one.subject != one.first
 }
 
-// undoStep takes back a step's part of a hold, and its hits, check by check. It answers how the step stands after it.
+// undoStep takes back a step's part of a hold, and its hits, check by check. It answers how the step stands after it. The hits of
+// a hold go with it: while another call has found it they stay, and who has ended it has seen to them.
 func (s *Store) undoStep(ctx context.Context, hold *store.Hold, one step, mark string) (store.Answer, error) {
 	var after store.Answer
+	checks := one.checks
 	if hold != nil {
 		st := &store.Settlement{ID: one.holdID(hold)}
 		err := s.settles.settle(ctx, st, []store.Part{{Subject: one.subject}}, settleCancel, new(store.Settled))
-		if err != nil && !errors.Is(err, store.ErrNoHold) {
+		switch {
+		case errors.Is(err, store.ErrNoHold):
+			checks = nil
+		case err != nil:
 			return after, err
 		}
 	}
-	for i := range one.checks {
+	for i := range checks {
 		c := &one.checks[i]
 		var err error
 		switch {

@@ -51,10 +51,6 @@ local FIRST = 20
 -- SHAPES   the windows' shapes as they are stored
 -- WANTED   how many of the windows, the first ones, the last decision asked for
 
-local floor, max, min = math.floor, math.max, math.min
-local spack, sunpack, ssub, srep, sbyte, sformat = struct.pack, struct.unpack, string.sub, string.rep, string.byte, string.format
-local call, pcall_redis, unpack = redis.call, redis.pcall, unpack
-local KEYS, ARGV = KEYS, ARGV
 
 local window_formats = {} -- window count -> format of so many
 local function windows_format(k)

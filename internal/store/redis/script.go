@@ -12,6 +12,8 @@ import (
 var (
 	//go:embed clock.lua
 	clockLua string
+	//go:embed names.lua
+	namesLua string
 	//go:embed log.lua
 	logLua string
 	//go:embed admit.lua
@@ -46,12 +48,19 @@ func newScripts(testClock bool) scripts {
 		clock = testClockLua
 	}
 	build := func(main ...string) *redis.Script {
-		return redis.NewScript(inline(strings.Join(append([]string{clock, logLua}, main...), "\n")))
+		return redis.NewScript(inline(nest(append([]string{clock + namesLua, logLua}, main...))))
 	}
 	return scripts{
 		admit: build(admitLua), refund: build(refundLua), override: build(overrideLua),
 		reserve: build(ledgerLua, holdsLua, reserveLua), settle: build(ledgerLua, holdsLua, settleLua),
 	}
+}
+
+// nest puts each part of a script into a function of its own, within the part before. A script's functions are made anew by each
+// call. For each variable of its own part that a function uses, Lua then looks through all variables that are used so; what comes
+// from a part around it is at hand.
+func nest(parts []string) string {
+	return strings.Join(parts, "\nreturn (function()\n") + strings.Repeat("\nend)()", len(parts)-1)
 }
 
 // inline puts the values of a script's constants in their place, and leaves out comments and indentation. A constant is a

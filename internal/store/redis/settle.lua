@@ -91,7 +91,8 @@ local function settle(st, record)
   end
   if st.cancel then
     call('DEL', record.key)
-    return spack('>B', UNKNOWN)
+    record.was, record.status, record.booked_usd, record.booked_tokens, record.memo = record.status, RELEASED, 0, 0, ''
+    return answer(record, false)
   end
   record.was, record.status = record.status, st.release and RELEASED or CLOSED
   record.booked_usd, record.booked_tokens = usd, tokens
