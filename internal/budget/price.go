@@ -158,31 +158,6 @@ func (p *Price) Cost(u Usage) (Breakdown, error) {
 	return b, nil
 }
 
-// MaxOutput returns the largest count of output tokens, at most MaxAmount, with which a usage costs no more than what is available,
-// nano-USD. The usage's own output is not read. It is -1 if not even the rest of the usage fits.
-func (p *Price) MaxOutput(available int64, u Usage) int64 {
-	u.Output = 0
-	if _, err := p.Cost(u); err != nil || available < 0 {
-		return -1
-	}
-	rates := p.rates(u)
-	room := product(min(available, MaxAmount), million)
-	for _, spent := range []wide{
-		product(u.Input, rates.Input), product(u.CacheRead, rates.CacheRead), product(u.CacheWrite, rates.CacheWrite),
-		product(u.Reasoning, rates.Reasoning),
-	} {
-		if room.less(spent) {
-			return -1
-		}
-		room = room.minus(spent)
-	}
-	if rates.Output == 0 {
-		return MaxAmount
-	}
-	most, _ := room.divide(rates.Output)
-	return min(most, MaxAmount)
-}
-
 // wide is an integer of 128 bits, from 0.
 type wide struct{ high, low uint64 }
 
@@ -196,13 +171,6 @@ func product(a, b int64) wide {
 func (w wide) plus(other wide) wide {
 	low, carry := bits.Add64(w.low, other.low, 0)
 	high, _ := bits.Add64(w.high, other.high, carry)
-	return wide{high, low}
-}
-
-// minus takes away what is not more.
-func (w wide) minus(other wide) wide {
-	low, borrow := bits.Sub64(w.low, other.low, 0)
-	high, _ := bits.Sub64(w.high, other.high, borrow)
 	return wide{high, low}
 }
 

@@ -243,59 +243,6 @@ func TestCostIsExact(t *testing.T) {
 	})
 }
 
-func TestMaxOutput(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		name      string
-		available int64
-		usage     Usage
-		want      int64
-	}{
-		{"what a cent buys", 10_000_000, Usage{Input: 868}, 16_377},
-		{"exactly one token", 173_600 + 600, Usage{Input: 868}, 1},
-		{"a nano-USD short of it", 173_600 + 599, Usage{Input: 868}, 0},
-		{"the input alone", 173_600, Usage{Input: 868}, 0},
-		{"not even the input", 173_599, Usage{Input: 868}, -1},
-		{"nothing for nothing", 0, Usage{}, 0},
-		{"less than nothing", -1, Usage{}, -1},
-		{"the usage's own output is not read", 600, Usage{Output: 1_000_000}, 1},
-		{"reasoning is", 1200, Usage{Reasoning: 1}, 1},
-		{"a negative usage", 1200, Usage{Input: -5}, -1},
-	} {
-		if got := llama(t).MaxOutput(tc.available, tc.usage); got != tc.want {
-			t.Errorf("%s: %d nano-USD buy %d tokens, want %d", tc.name, tc.available, got, tc.want)
-		}
-	}
-	if got := newPrice(t, Rates{Input: 1}).MaxOutput(0, Usage{}); got != MaxAmount {
-		t.Errorf("where output is free it is bounded by %d, want MaxAmount", got)
-	}
-	if got := newPrice(t, Rates{Output: 1}).MaxOutput(math.MaxInt64, Usage{}); got != MaxAmount {
-		t.Errorf("where output is nearly free it is bounded by %d, want MaxAmount", got)
-	}
-}
-
-func TestMaxOutputIsTheLargestThatFits(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		p, u := drawPrice(t), drawUsage(t)
-		available := rapid.OneOf(rapid.Int64Range(0, 1_000_000), rapid.Int64Range(0, math.MaxInt64)).Draw(t, "available")
-		got := p.MaxOutput(available, u)
-		fits := func(output int64) bool {
-			u.Output = output
-			cost := exactCost(p, u)
-			return cost.Cmp(big.NewInt(available)) <= 0 && cost.Cmp(big.NewInt(MaxAmount)) <= 0
-		}
-		switch {
-		case got < -1 || got > MaxAmount:
-			t.Fatalf("MaxOutput is %d, out of bounds", got)
-		case got >= 0 && !fits(got):
-			t.Fatalf("MaxOutput is %d, which does not fit", got)
-		case got < MaxAmount && fits(got+1):
-			t.Fatalf("MaxOutput is %d, but one more fits", got)
-		}
-	})
-}
-
 func TestTotalIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

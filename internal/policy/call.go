@@ -32,20 +32,8 @@ type Hold struct {
 	Slot   bool  // takes a slot
 }
 
-// RequestIDKey is the descriptor entry that names a request: the id of the hold that it asks for.
+// RequestIDKey is the descriptor entry that asks for a hold, whatever its value.
 const RequestIDKey = "request_id"
-
-// RequestID returns the id that the call's first request_id entry gives; empty if there is none.
-func (c *Call) RequestID() string {
-	for i := range c.Descriptors {
-		for j := range c.Descriptors[i].Entries {
-			if e := &c.Descriptors[i].Entries[j]; e.Key == RequestIDKey {
-				return e.Value
-			}
-		}
-	}
-	return ""
-}
 
 // Refunds reports whether any descriptor gives back.
 func (c *Call) Refunds() bool {
