@@ -20,15 +20,27 @@ func TestCostLedgerOfKilledDaemons(t *testing.T) {
 	const kills = 3
 	ops := ledgerSize(t) / 3
 	l := newLedgerRun(t, ops, newSpenders(t, 4, ledgerPolicy(t, onRedis(harness.Redis(t)), ops, "charge")), "charge")
+	const parts = 2*kills + 1 // of the run: at the end of each but the last one a daemon is killed or started
+	l.marks = map[int64]chan struct{}{}
+	for part := range int64(parts - 1) {
+		l.marks[ops*(part+1)/parts] = make(chan struct{})
+	}
 	done := make(chan struct{})
 	ctx := patientFor(t, ops)
 	go func() { l.run(ctx); close(done) }()
 	defer func() { <-done }()
-	for kill := range kills {
-		d := l.s.daemons[kill]
-		l.waitLeft(ctx, t, ops*int64(2*(kills-kill))/(2*kills+1))
+	reached := func(left int64) {
+		select {
+		case <-l.marks[left]:
+		case <-ctx.Done():
+			t.Fatalf("more than %d operations are left when the time is over", left)
+		}
+	}
+	for kill, d := range l.s.daemons[:kills] {
+		left := int64(parts - 1 - 2*kill)
+		reached(ops * left / parts)
 		d.Kill()
-		l.waitLeft(ctx, t, ops*int64(2*(kills-kill)-1)/(2*kills+1))
+		reached(ops * (left - 1) / parts)
 		d.Start()
 	}
 	<-done
@@ -36,17 +48,6 @@ func TestCostLedgerOfKilledDaemons(t *testing.T) {
 		t.Error("no call has failed though daemons were killed")
 	}
 	l.compare(t)
-}
-
-// waitLeft waits until at most so many operations are left.
-func (l *ledgerRun) waitLeft(ctx context.Context, t *testing.T, n int64) {
-	t.Helper()
-	for l.left.Load() > n {
-		if ctx.Err() != nil {
-			t.Fatalf("%d operations are left, %d are to be", l.left.Load(), n)
-		}
-		time.Sleep(time.Millisecond) // a look at a counter that nobody announces
-	}
 }
 
 // TestCostSlotsOfAKilledDaemon has a daemon give all slots and die, and its callers with it: the slots are free when their leases

@@ -38,7 +38,8 @@ type ledgerRun struct {
 	seed   uint64
 	ops    int64
 	s      *spenders
-	static bool // nothing is extended
+	static bool                    // nothing is extended
+	marks  map[int64]chan struct{} // closed when so many operations are left
 	left   atomic.Int64
 }
 
@@ -104,7 +105,14 @@ func (l *ledgerRun) run(ctx context.Context) {
 	for worker := range uint64(ledgerWorkers) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(l.seed, worker))
-			for n := 0; l.left.Add(-1) >= 0 && ctx.Err() == nil; n++ {
+			for n := 0; ctx.Err() == nil; n++ {
+				left := l.left.Add(-1)
+				if left < 0 {
+					return
+				}
+				if mark := l.marks[left]; mark != nil {
+					close(mark)
+				}
 				l.step(ctx, r, fmt.Sprintf("%d-%d", worker, n))
 			}
 		})
