@@ -89,8 +89,11 @@ func TestCostOverHTTP(t *testing.T) {
 
 		held := posted(t, d, "/v1/reservations", `{"idempotencyKey": "1", "userId": "123", "model": "`+llama+`", "inputTokens": 868,
 			"maxOutputTokens": "1000", "ttl": "60s"}`, http.StatusOK)
-		held.has(map[string]any{"state": "ACTIVE", "held_usd": "0.0007736", "granted_output_tokens": "1000", "heartbeat_interval": "20s"})
-		held.limitOf("user", "usd", "day").has(map[string]any{"limit": "5", "used": "0.0007736", "held": "0.0007736", "remaining": "4.9992264"})
+		held.has(map[string]any{
+			"state": "ACTIVE", "held_usd": "0.0007736", "granted_output_tokens": "1000", "heartbeat_interval": "20s",
+		})
+		held.limitOf("user", "usd", "day").
+			has(map[string]any{"limit": "5", "used": "0.0007736", "held": "0.0007736", "remaining": "4.9992264"})
 		held.limitOf("global", "concurrent", "concurrent").has(map[string]any{"limit": "10", "used": "1"})
 		again := posted(t, d, "/v1/reservations", `{"idempotency_key": "1", "user_id": "123", "model": "`+llama+`",
 			"input_tokens": 868, "max_output_tokens": 1000, "ttl": "60s"}`, http.StatusOK)
@@ -156,7 +159,8 @@ func TestCostProblemsOverHTTP(t *testing.T) {
 		members          map[string]any
 	}{
 		{
-			name: "a budget that is used up", path: "/v1/reservations", body: `{"user_id": "spent", "max_cost_usd": "0.02", "slot": false}`,
+			name: "a budget that is used up", path: "/v1/reservations",
+			body:   `{"user_id": "spent", "max_cost_usd": "0.02", "slot": false}`,
 			status: 429, reason: noUserMoney, retry: true,
 			members: map[string]any{"tier": "user", "id": "spent", "unit": "usd", "limit": "1", "used": "0.99", "asked": "0.02"},
 		},
@@ -187,7 +191,8 @@ func TestCostProblemsOverHTTP(t *testing.T) {
 		{name: "no such reservation", path: settle("AAAA"), body: `{"usage": {}}`, status: 404, reason: notFound},
 		{name: "no such path", path: "/v1/nothing", body: `{}`, status: 404, reason: "NOT_FOUND"},
 		{
-			name: "a key with other contents", path: "/v1/reservations", body: `{"user_id": "done", "max_cost_usd": "0.2", "idempotency_key": "done"}`,
+			name: "a key with other contents", path: "/v1/reservations",
+			body:   `{"user_id": "done", "max_cost_usd": "0.2", "idempotency_key": "done"}`,
 			status: 409, reason: mismatch,
 		},
 		{
@@ -243,7 +248,8 @@ func TestCostPriceChange(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "policy.yaml")
 	place := func(price string) {
-		writeFile(t, path+".new", limits{user: "5 USD/day", global: "100 USD/day"}.text()+"cost:\n  prices:\n    assistant: "+price+"\n")
+		budgets := limits{user: "5 USD/day", global: "100 USD/day"}.text()
+		writeFile(t, path+".new", budgets+"cost:\n  prices:\n    assistant: "+price+"\n")
 		rename(t, path+".new", path)
 	}
 	place("{input: 0.000001, output: 0.000002}")

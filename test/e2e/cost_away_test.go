@@ -61,8 +61,8 @@ func usedTokens(id string) *costv1.SettleRequest {
 	return &costv1.SettleRequest{ReservationId: id, Usage: &costv1.Usage{InputTokens: 868, OutputTokens: 145}, Outcome: "success"}
 }
 
-// TestCostAllowedWhileAway takes Redis away where the policy lets calls through then: a reservation is granted with a warning, and
-// what its call has cost is booked after the recovery, once, however often it was told.
+// TestCostAllowedWhileAway takes Redis away where the policy lets calls through then: a reservation is granted with a warning,
+// and what its call has cost is booked after the recovery, once, however often it was told.
 func TestCostAllowedWhileAway(t *testing.T) {
 	t.Parallel()
 	for _, away := range absences() {
@@ -78,7 +78,8 @@ func TestCostAllowedWhileAway(t *testing.T) {
 				len(grant.GetLimits()) > 0 {
 				t.Errorf("without the store a reservation is answered %v, want a grant of nothing with a warning", grant)
 			}
-			if _, err := s.clients[0].Extend(patient(t), &costv1.ExtendRequest{ReservationId: grant.GetReservationId()}); err != nil && !isAway(err) {
+			_, err := s.clients[0].Extend(patient(t), &costv1.ExtendRequest{ReservationId: grant.GetReservationId()})
+			if err != nil && !isAway(err) {
 				t.Errorf("without the store an extension is answered %v", err)
 			}
 			ask := usedTokens(grant.GetReservationId())
@@ -106,8 +107,8 @@ func TestCostAllowedWhileAway(t *testing.T) {
 	}
 }
 
-// TestCostDeniedWhileAway takes Redis away where the policy denies then: the answer is that the store is away, over gRPC and HTTP,
-// and a call that is repeated by its key after the recovery is admitted once.
+// TestCostDeniedWhileAway takes Redis away where the policy denies then: the answer is that the store is away, over gRPC and
+// HTTP, and a call that is repeated by its key after the recovery is admitted once.
 func TestCostDeniedWhileAway(t *testing.T) {
 	t.Parallel()
 	for _, away := range absences() {

@@ -55,7 +55,9 @@ func TestCostLedgerOfKilledDaemons(t *testing.T) {
 func TestCostSlotsOfAKilledDaemon(t *testing.T) {
 	t.Parallel()
 	const slots, lease = 5, 2 * time.Second
-	env := withPolicy(t, onRedis(harness.Redis(t)), spendPolicy(limits{user: "5 USD/day", global: fmt.Sprintf("100 USD/day, %d concurrent", slots)}))
+	env := withPolicy(t, onRedis(harness.Redis(t)), spendPolicy(limits{
+		user: "5 USD/day", global: fmt.Sprintf("100 USD/day, %d concurrent", slots),
+	}))
 	s := newSpenders(t, 2, env)
 	ask := func(user string) *costv1.ReserveRequest {
 		return &costv1.ReserveRequest{UserId: user, Model: llama, InputTokens: 1000, MaxOutputTokens: 1000, Ttl: durationpb.New(lease)}
@@ -111,7 +113,9 @@ func TestCostSlotsOfAKilledDaemon(t *testing.T) {
 func TestCostSettlementUnderWayAtAKill(t *testing.T) {
 	t.Parallel()
 	redis := harness.Redis(t)
-	s := newSpenders(t, 2, withPolicy(t, onRedis(redis), spendPolicy(limits{user: "5 USD/day", global: "100 USD/day, 1 concurrent"})))
+	s := newSpenders(t, 2, withPolicy(t, onRedis(redis), spendPolicy(limits{
+		user: "5 USD/day", global: "100 USD/day, 1 concurrent",
+	})))
 	held := mustReserve(t, s.clients[0], worth("123", "0.01"))
 	ctx := patient(t)
 	// Redis takes commands that write, and neither runs nor answers them; others it answers.

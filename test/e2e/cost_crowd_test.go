@@ -237,7 +237,9 @@ func TestCostSettledAtOnce(t *testing.T) {
 	env := withPolicy(t, onRedis(harness.Redis(t)), spendPolicy(limits{user: "5 USD/day", global: "100 USD/day, 100 concurrent"}))
 	s := newSpenders(t, 4, env)
 	ctx := patient(t)
-	held := mustReserve(t, s.clients[0], &costv1.ReserveRequest{UserId: "123", Model: llama, InputTokens: 868, MaxOutputTokens: 1000})
+	held := mustReserve(t, s.clients[0], &costv1.ReserveRequest{
+		UserId: "123", Model: llama, InputTokens: 868, MaxOutputTokens: 1000,
+	})
 	ask := &costv1.SettleRequest{
 		ReservationId: held.GetReservationId(), Usage: &costv1.Usage{InputTokens: 868, OutputTokens: 145}, Outcome: "success",
 	}

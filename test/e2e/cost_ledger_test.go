@@ -38,7 +38,7 @@ type ledgerRun struct {
 	seed   uint64
 	ops    int64
 	s      *spenders
-	static bool                    // nothing is extended
+	static bool                    // nothing is extended, and nothing granted in part to two calls at once
 	marks  map[int64]chan struct{} // closed when so many operations are left
 	left   atomic.Int64
 }
@@ -127,7 +127,9 @@ func (l *ledgerRun) step(ctx context.Context, r *rand.Rand, key string) {
 		if l.isFull() {
 			l.end(ctx, r)
 		} else {
-			l.reserve(ctx, r, newReservation(r, key), 1+r.IntN(10)/9)
+			p, times := newReservation(r, key), 1+r.IntN(10)/9
+			p.reserve.Partial = p.reserve.Partial && (times == 1 || !l.static)
+			l.reserve(ctx, r, p, times)
 		}
 	case dice < 67:
 		l.settle(ctx, r, l.any(r), 1)
@@ -443,7 +445,8 @@ func (l *ledgerRun) compare(t *testing.T) {
 	for i, user := range users {
 		c, want := l.s.clients[i%len(l.s.clients)], l.sumsOf(user)
 		var got map[string]balance
-		harness.WaitFor(t, "the short leases are over", func(ctx context.Context) (err error) {
+		what := fmt.Sprintf("seed %d: the short leases of user %q are over", l.seed, user)
+		harness.WaitFor(t, what, func(ctx context.Context) (err error) {
 			if got, err = balances(ctx, c, user); err != nil {
 				return err
 			}

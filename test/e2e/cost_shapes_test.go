@@ -56,8 +56,8 @@ func checkSpentSoon(t *testing.T, c costv1.CostServiceClient, user, spent, held 
 }
 
 // TestCostCluster has the random run over a Cluster, where the users' and the system's sums lie on different masters: when it is
-// over all of them are exact. Nothing is extended: of an extension that one master denies after another has raised it, the other
-// holds more than was answered, until the settlement.
+// over all of them are exact. Nothing is extended, and no two calls of one key at once are granted in part: there the system's
+// sum may hold more than was answered, until the settlement.
 func TestCostCluster(t *testing.T) {
 	t.Parallel()
 	set := harness.Cluster(t)
