@@ -7,7 +7,7 @@ local DRY = 1 -- flag: answer only, take nothing
 local clock = read_clock()
 local specs = parse_specs(ARGV[1])
 local requests = ARGV[2]
-local logs, dirty = {}, {}
+local logs, dirty, renewed = {}, {}, {}
 -- Scratch of one decision: the answer, the waits, and of each check its log, spec, amount and place in the answer.
 local values, waits, of, by, amounts, places = {}, {}, {}, {}, {}, {}
 
@@ -39,9 +39,8 @@ local function decide(position)
     local spec, amount = by[c], amounts[c]
     local fits, short = look(of[c], spec, amount > 0 and amount or 1, values, at, waits, w, clock)
     admitted, late = admitted and fits, late or short
-    if renew(of[c], spec) and not of[c][DIRTY] then
-      of[c][DIRTY] = true
-      dirty[#dirty + 1] = of[c]
+    if renew(of[c], spec) then
+      renewed[#renewed + 1] = of[c]
     end
     places[c], format, at, w = at, format .. spec.states, at + 2 + spec.k * 2, w + spec.k
   end
@@ -86,7 +85,7 @@ end
 
 -- One bad log answers for its own requests alone: all is decided anew then, each request on guard.
 local function decide_each()
-  logs, dirty, answers = {}, {}, {}
+  logs, dirty, renewed, answers = {}, {}, {}, {}
   local position, size = 1, #requests
   while position <= size do
     local good, answer = pcall(decide, position)
@@ -98,7 +97,5 @@ end
 if not pcall(decide_all) then
   decide_each()
 end
-for i = 1, #dirty do
-  write_log(dirty[i], clock)
-end
+write_logs(dirty, renewed, clock)
 return answers

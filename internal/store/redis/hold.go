@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,7 +17,11 @@ const calendarWindow = 3
 const (
 	mismatch = 8
 	unknown  = 9
+	skewed   = 10
 )
+
+// errSkewed says that this process's clock is of no use for calendars.
+var errSkewed = errors.New("redis: its clock and this process's are more than a calendar window apart: set them right")
 
 // sameSubject is added to a check's unit where its subject is that of the check before.
 const sameSubject = 128
@@ -131,6 +136,8 @@ func decodeHold(reply string, checks []store.Check, ans *store.Answer, at []int6
 		return fmt.Errorf("%w: it holds something else", store.ErrMismatch)
 	case unknown:
 		return store.ErrNoHold
+	case skewed:
+		return errSkewed
 	default:
 		return decodeAnswer(reply, checks, ans, at)
 	}

@@ -22,7 +22,7 @@ local CLOSING, CLOSING_SIZE = '>BBc8I7I7I7', 31
 local KEEP_ANSWERS = 86400000000
 local LONGEST_LEASE = 3600000000
 local WAITER_LIFE = 3000000
-local MOST_ENDED = 1024 -- leases whose end one decision books for a subject
+local MOST_ENDED = 128 -- leases whose end one script call books for a subject; the others have no slot any more
 local MISMATCH, UNKNOWN = 8, 9 -- verdicts beside those of log.lua
 
 -- The id of a hold among the holds of any of its subjects.
@@ -88,11 +88,11 @@ local known = {}
 
 -- Takes an ended hold's amount of one unit out of a ledger: it is no longer held, and where the hold says so no longer used.
 local function end_amount(ledger, at, amount, gives)
-  if at <= ledger.dropped then
+  if at <= ledger.born then
     return
   end
   if gives then
-    local index, time, had = find_taken(ledger, at, 0)
+    local index, time, had = find_taken(ledger, at)
     if index then
       change_entry(ledger, index, time, had, -amount)
     end
@@ -110,16 +110,22 @@ local function end_leases(subject)
   local key = subject .. 'h'
   for _ = 1, MOST_ENDED / 64 do
     local ended = must(pcall_redis('ZRANGEBYSCORE', key, before_text, now_text, 'LIMIT', '0', '64'), key)
+    local money, counted = false, false
+    for i = 1, #ended do -- all that can fail comes before the first write
+      local flags = sbyte(ended[i])
+      money = money or floor(flags / 4) % 2 == 1 and load_ledger(subject .. 'u')
+      counted = counted or floor(flags / 8) % 2 == 1 and load_ledger(subject .. 't')
+    end
+    if #ended > 0 then
+      call('ZREM', key, unpack(ended))
+    end
     for i = 1, #ended do
       local flags, at, usd, tokens = sunpack(OPEN, ended[i])
       local gives = floor(flags / GIVES_BACK) % 2 == 1
-      local money = floor(flags / 4) % 2 == 1 and load_ledger(subject .. 'u')
-      local counted = floor(flags / 8) % 2 == 1 and load_ledger(subject .. 't')
-      call('ZREM', key, ended[i])
-      if money then
+      if floor(flags / 4) % 2 == 1 then
         end_amount(money, at, usd, gives)
       end
-      if counted then
+      if floor(flags / 8) % 2 == 1 then
         end_amount(counted, at, tokens, gives)
       end
     end
@@ -142,12 +148,14 @@ local function slots_in_use(it)
   return it.used, it.first
 end
 
--- Keeps a hold among the open ones.
-local function open_hold(it, hold, slot, expires)
+-- Keeps a hold among the open ones, for longer than the subject's ledgers: what they hold is counted down when its lease ends, or
+-- it is settled. `retain` is how long they keep it.
+local function open_hold(it, hold, slot, expires, retain)
   call('ZADD', it.key, sformat('%.0f', slot and expires or -expires), hold)
-  if not it.lives then
-    it.lives = true
-    call('PEXPIRE', it.key, sformat('%d', (LONGEST_LEASE + GRACE) / 1000))
+  local life = LONGEST_LEASE + 2 * retain + GRACE
+  if not it.lives or it.lives < life then
+    it.lives = life
+    call('PEXPIRE', it.key, sformat('%d', life / 1000))
   end
 end
 

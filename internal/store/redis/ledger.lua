@@ -4,10 +4,10 @@
 -- settlement puts the actual amount there. So an entry has its own amount, and each window its own sum: a change is one write,
 -- wherever the entry stands. The value under a ledger's key is a string:
 --
---   head     '>BBBI7I4I4I7I7I7I7I7I7I7I7'  version, room for windows, windows tracked, version of the subject's override, room for
+--   head     '>BBBI7I4I4I7I7I7I7I7I7I7I7I7'  version, room for windows, windows tracked, version of the subject's override, room for
 --                                entries, entries, amount ever taken, retention, when a policy last asked for that retention, when
 --                                the key expires, time of the newest entry, amount held by open holds, until when entries were
---                                dropped, until when entries were merged
+--                                dropped, until when entries were merged, when the ledger was begun
 --   windows  '>I7BI4I7I7I7' each period (of a calendar: its id), kind, cursor: index of the oldest live entry above 0, when it
 --                                leaves (NEVER if there is none), sum of the live entries, and of a calendar the start of its
 --                                window; then unused room
@@ -19,13 +19,14 @@
 local clock = read_clock()
 
 local LEDGER_VERSION = 2
-local LEDGER, LEDGER_SIZE = '>BBBI7I4I4I7I7I7I7I7I7I7I7', 74
+local LEDGER, LEDGER_SIZE = '>BBBI7I4I4I7I7I7I7I7I7I7I7I7', 81
 local SPAN, SPAN_SIZE, SPAN_FIELDS = 'I7BI4I7I7I7', 33, 6
-local FEW_SPANS_END = '205' -- the last byte of a head with FEW_WINDOWS windows
+local FEW_SPANS_END = '212' -- the last byte of a head with FEW_WINDOWS windows
+local RETENTION_OFFSET = '25' -- of retention, when it was asked for, and when the key expires
 local CALENDAR = 3 -- a kind of window beside EXACT, COARSE and SOFT
 local CHUNK, MANY = 8, 64 -- entries read at once, near and far
 
-local ledgers, touched = {}, {} -- by key; those whose head is to be written
+local ledgers, touched, renewed = {}, {}, {} -- by key; those whose head is to be written; those asked for longer than before
 
 local function touch(ledger)
   if not ledger.dirty then
@@ -39,11 +40,12 @@ local function ledger_head_size(slots)
 end
 
 -- A ledger in memory. All of its fields are here from the start: a table that grows is laid out anew each time.
-local function new_ledger(key, slots, k, spans, override, room, n, total, retain, asked, expires, last, held, dropped, merged)
+local function new_ledger(key, slots, k, spans, override, room, n, total, retain, asked, expires, last, held, dropped, merged,
+  born)
   return {
     key = key, now = max(clock, last), slots = slots, k = k, spans = spans, override = override, room = room, n = n, total = total,
     retain = retain, asked = asked, expires = expires, last = last, held = held, dropped = dropped, merged = merged,
-    dirty = false, body = false, tail = 0, joins = false,
+    born = born, dirty = false, body = false, tail = 0, joins = false,
   }
 end
 
@@ -55,7 +57,7 @@ local function load_ledger(key)
   end
   local raw = must(pcall_redis('GETRANGE', key, '0', FEW_SPANS_END), key)
   if raw == '' then
-    ledger = new_ledger(key, 0, 0, {}, read_override(key), 0, 0, 0, 0, 0, 0, 0, 0, clock - 1, 0)
+    ledger = new_ledger(key, 0, 0, {}, read_override(key), 0, 0, 0, 0, 0, 0, 0, 0, clock - 1, 0, clock - 1)
     ledgers[key] = ledger
     return ledger
   end
@@ -70,7 +72,7 @@ local function load_ledger(key)
   if #raw < size then
     corrupt(key, 'too short for its windows')
   end
-  ledger = new_ledger(key, slots, k, { sunpack('>' .. srep(SPAN, k), raw, LEDGER_SIZE + 1) }, sunpack('>I7I4I4I7I7I7I7I7I7I7I7', raw, 4))
+  ledger = new_ledger(key, slots, k, { sunpack('>' .. srep(SPAN, k), raw, LEDGER_SIZE + 1) }, sunpack('>I7I4I4I7I7I7I7I7I7I7I7I7', raw, 4))
   if ledger.n > ledger.room then
     corrupt(key, 'more entries than room')
   end
@@ -235,7 +237,7 @@ local function calendar_window(ledger, bounds)
       break
     end
   end
-  corrupt(ledger.key, 'the clocks of the store and of this daemon differ by more than a calendar window')
+  error({ skew = 'key ' .. ledger.key })
 end
 
 -- How the limits of a check stand before it. Fills check.states with used, reset and wait of each, and says whether every enforced
@@ -273,9 +275,7 @@ local function look_ledger(ledger, check, need)
   local longest, retain = check.retain, ledger.retain
   if longest > retain or longest == retain and now - ledger.asked > retain / 8 then
     ledger.retain, ledger.asked = longest, now
-    if ledger.slots > 0 then
-      touch(ledger)
-    end
+    renewed[#renewed + 1] = ledger
   elseif longest < retain and now - ledger.asked > retain * 1.25 then
     ledger.retain, ledger.asked = longest, now
   end
@@ -324,7 +324,7 @@ local function pack_ledger(ledger)
     ledger.k = ledger.slots
   end
   return spack(LEDGER, LEDGER_VERSION, ledger.slots, ledger.k, ledger.override, ledger.room, ledger.n, ledger.total, ledger.retain,
-    ledger.asked, ledger.expires, ledger.last, ledger.held, ledger.dropped, ledger.merged)
+    ledger.asked, ledger.expires, ledger.last, ledger.held, ledger.dropped, ledger.merged, ledger.born)
     .. spack('>' .. srep(SPAN, ledger.k), unpack(ledger.spans, 1, ledger.k * SPAN_FIELDS))
 end
 
@@ -502,7 +502,7 @@ local function find_taken(ledger, at, hint)
   if at <= ledger.dropped then
     return nil
   end
-  if hint < ledger.n then
+  if hint and hint < ledger.n then
     local time, amount = sunpack(ENTRY, ledger_entries(ledger, hint, hint + 1))
     if time == at then
       return hint, time, amount
@@ -584,7 +584,22 @@ local function insert_entry(ledger, plan, at, amount)
   touch(ledger)
 end
 
+-- A decision that takes nothing notes only how long entries are to be kept: where its windows stand it keeps to itself, since its
+-- clock may have been ahead.
 local function write_ledgers()
+  for i = 1, #renewed do
+    local ledger = renewed[i]
+    if ledger.slots > 0 and not ledger.dirty then
+      local lifetime = ledger_lifetime(ledger)
+      call('SETRANGE', ledger.key, RETENTION_OFFSET, spack('>I7I7I7', ledger.retain, ledger.asked, ledger.expires))
+      call('PEXPIRE', ledger.key, lifetime)
+      local open, life = ssub(ledger.key, 1, -2) .. 'h', (3600000000 + 2 * ledger.retain + GRACE) / 1000 -- see open_hold
+      local lives = call('PTTL', open)
+      if lives > 0 and lives < life then
+        call('PEXPIRE', open, sformat('%d', life))
+      end
+    end
+  end
   for i = 1, #touched do
     local ledger = touched[i]
     if ledger.slots > 0 then

@@ -25,6 +25,7 @@
 
 local VERSION = 1
 local COLD, COLD_SIZE = '>BBBI7I4I7I7I7I7', 42
+local RETENTION_AT = '21' -- where retention, when it was asked for, and when the key expires stand
 local SHAPE, SHAPE_SIZE = 'I7B', 8
 local NEWEST, NEWEST_SIZE = 'I7I6I7', 20
 local WINDOW, WINDOW_SIZE, WINDOW_FIELDS = 'I4I7I7I4c56', 78, 5
@@ -454,6 +455,26 @@ local function write_log(log, clock)
   end
 end
 
+-- Writes what renew has changed of a log that nothing was added to. Where its windows stand is not written: the clock may have
+-- been ahead, and what has left them may not have.
+local function write_renewal(log, clock)
+  local lifetime = extend(log, clock)
+  call('SETRANGE', log[KEY], RETENTION_AT, spack('>I7I7I7', log[RETAIN], log[ASKED], log[EXPIRES]))
+  call('PEXPIRE', log[KEY], lifetime)
+end
+
+-- Writes what the decisions of a script have changed.
+local function write_logs(dirty, renewed, clock)
+  for i = 1, #renewed do
+    if not renewed[i][DIRTY] then
+      write_renewal(renewed[i], clock)
+    end
+  end
+  for i = 1, #dirty do
+    write_log(dirty[i], clock)
+  end
+end
+
 -- An answer: '>B' verdict, '>I7' clock; then per check '>I7I7' its log's now and total, and '>I7I7' per window: used, reset;
 -- and where the verdict says so '>I7' per window of all checks: how long until the amount fits, 0 if it does, NEVER if it
 -- cannot. It is put together in a list, whose first two places are the verdict's and the clock's.
@@ -520,11 +541,14 @@ end
 local CHECK, CHECK_SIZE = '>I2BI7I7', 17
 
 -- Verdicts, the first byte of an answer; WAITS is added to the first two.
-local DENIED, ADMITTED, STALE, FAILED, WAITS = 0, 1, 2, 3, 4
+local DENIED, ADMITTED, STALE, FAILED, WAITS, SKEWED = 0, 1, 2, 3, 4, 10
 
 -- What to answer when a decision has failed.
 local function failure(problem)
   if type(problem) == 'table' then
+    if problem.skew then
+      return spack('>B', SKEWED) .. problem.skew
+    end
     problem = problem.corrupt or problem.err or 'unknown'
   end
   return spack('>B', FAILED) .. problem

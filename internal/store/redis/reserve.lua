@@ -12,7 +12,7 @@ local EXTEND, IN_LINE, AWAY = 4, 8, 16 -- flags of a request's hold, beside SLOT
 local REQUESTS, TOKENS, USD, CONCURRENT = 1, 2, 3, 4
 local SAME = 128 -- added to a check's unit: its subject is that of the check before
 
-local logs, dirty, specs_of = {}, {}, {}
+local logs, dirty, renewed_logs, specs_of = {}, {}, {}, {}
 
 local function spec_of(raw)
   local spec = specs_of[raw]
@@ -125,9 +125,8 @@ local function look_at(check, need)
   elseif check.unit == REQUESTS then
     local log, values, waits = check.log, check.values, check.waits
     local fits = look(log, check.spec, need, values, 0, waits, 0, clock)
-    if renew(log, check.spec) and not log[DIRTY] then
-      log[DIRTY] = true
-      dirty[#dirty + 1] = log
+    if renew(log, check.spec) then
+      renewed_logs[#renewed_logs + 1] = log
     end
     for i = 1, check.spec.k do
       states[i * 3 - 2], states[i * 3 - 1], states[i * 3] = values[i * 2 + 1], values[i * 2 + 2], waits[i]
@@ -194,21 +193,21 @@ local function take()
       prepare_ledger(check.ledger, at, check.spec)
     end
   end
-  local parts, of, subjects = {}, {}, {} -- of each subject its part, and the indices of its entries
+  local parts, of, subjects, retains = {}, {}, {}, {} -- of each subject its part, and the indices of its entries
   for _, check in ipairs(checks) do
     local subject = check.subject
     local p = of[subject]
     if not p then
       p = #parts + 1
       parts[p], parts[p + 1], parts[p + 2] = 0, 0, 0
-      of[subject], subjects[#subjects + 1] = p, check
+      of[subject], subjects[#subjects + 1], retains[p] = p, check, 0
     end
     if check.unit == REQUESTS then
       take_requests(check)
     elseif check.ledger then
       local index = take_amount(check)
       if hold and index then
-        check.ledger.held = check.ledger.held + check.amount
+        check.ledger.held, retains[p] = check.ledger.held + check.amount, max(retains[p], check.ledger.retain)
         parts[p] = parts[p] + (check.unit == USD and IN_USD or IN_TOKENS)
         parts[p + (check.unit == USD and 1 or 2)] = index
       end
@@ -238,7 +237,7 @@ local function take()
     parts[p] = parts[p] % IN_OPEN + (slot and IN_OPEN or 0)
     if parts[p] > 0 then
       open_hold(end_leases(check.subject), pack_open(flags, at, hold.usd, hold.tokens, id_at(check.subject, request.first, hold.id)),
-        slot, record.expires)
+        slot, record.expires, retains[p])
     end
   end
   call('SET', request.record_key, pack_record(ACTIVE, record), 'PX', record_life(record.expires))
@@ -275,15 +274,15 @@ local function each_open(record, fn)
 end
 
 -- Renews a lease, and raises what is held where that fits. All that can fail comes before the first write.
-local function extend_hold(record, fits)
+local function extend_hold(record, fits, retained)
   local hold, changes = request.hold, {}
   local usd, tokens = max(hold.usd, record.usd), max(hold.tokens, record.tokens)
   if fits then
     for _, check in ipairs(checks) do
       local part = part_of(record, check.subject)
       local takes_part = floor(part / (check.unit == USD and IN_USD or IN_TOKENS)) % 2 == 1
-      if check.ledger and check.missing > 0 and takes_part and record.at > check.ledger.dropped then -- else it was reset
-        local index, time, amount = find_taken(check.ledger, record.at, 0)
+      if check.ledger and check.missing > 0 and takes_part and record.at > check.ledger.born then -- else it was reset
+        local index, time, amount = find_taken(check.ledger, record.at)
         changes[#changes + 1] = { check, index, time, amount }
       end
     end
@@ -317,7 +316,7 @@ local function extend_hold(record, fits)
   each_open(record, function(subject, flags, id, slot)
     local it = end_leases(subject)
     call('ZREM', it.key, pack_open(flags, record.at, record.usd, record.tokens, id))
-    open_hold(it, pack_open(flags, record.at, usd, tokens, id), slot, expires)
+    open_hold(it, pack_open(flags, record.at, usd, tokens, id), slot, expires, retained[subject])
     it.used = false
   end)
   record.expires, record.usd, record.tokens = expires, usd, tokens
@@ -365,17 +364,19 @@ local function need_of(check, extended)
 end
 
 -- Whether no part of an active hold has been ended: a script whose clock was ahead of this one's may have done so.
+-- Also returns how long each subject's ledgers keep what they hold.
 local function is_open(record)
-  local open = true
+  local open, retained = true, {}
   each_open(record, function(subject, flags, id)
     local key = subject .. 'h'
+    retained[subject] = max(load_ledger(subject .. 'u').retain, load_ledger(subject .. 't').retain)
     local found = must(pcall_redis('ZSCORE', key, pack_open(flags, record.at, record.usd, record.tokens, id)), key)
     open = open and found
   end)
   if not open then
     record.status = EXPIRED
   end
-  return open
+  return open, retained
 end
 
 local function decide()
@@ -393,7 +394,10 @@ local function decide()
       return spack('>B', UNKNOWN)
     end
   end
-  local extending = hold and hold.extend and record.status == ACTIVE and is_open(record)
+  local extending, retained = false, nil
+  if hold and hold.extend and record.status == ACTIVE then
+    extending, retained = is_open(record)
+  end
   local fits, slots_only, ahead = true, true, 0
   for _, check in ipairs(checks) do
     local need = need_of(check, extending and record)
@@ -406,7 +410,7 @@ local function decide()
   end
   local verdict = fits and ADMITTED or DENIED
   if extending then
-    return answer(verdict, extend_hold(record, fits))
+    return answer(verdict, extend_hold(record, fits, retained))
   elseif record then
     if hold.away and record.status == ACTIVE then -- each call that finds it may have to undo it: the last one does
       record.calls = record.calls + 1
@@ -442,8 +446,6 @@ for r = 1, arguments do
   local good, reply = pcall(decide)
   answers[r] = good and reply or failure(reply)
 end
-for i = 1, #dirty do
-  write_log(dirty[i], clock)
-end
+write_logs(dirty, renewed_logs, clock)
 write_ledgers()
 return answers

@@ -80,7 +80,7 @@ local function settle(st, record)
     local open = call('ZREM', parts[i].key, parts[i].open) == 1
     for _, b in ipairs(parts[i].booked) do
       local ledger = b.ledger
-      if open and record.at > ledger.dropped and ledger.slots > 0 then
+      if open and record.at > ledger.born and ledger.slots > 0 then
         ledger.held = max(0, ledger.held - b.held)
         touch(ledger)
       end
@@ -129,7 +129,7 @@ local function undo(st)
     for u, amount in ipairs({ st.usd, st.tokens }) do
       if st.longest[i][u] > 0 and amount > 0 then
         local ledger = load_ledger(subject .. (u == 1 and 'u' or 't'))
-        local index, time, had = find_taken(ledger, st.book, 0)
+        local index, time, had = find_taken(ledger, st.book)
         if time and ledger.slots > 0 then
           found[#found + 1] = { ledger, index, time, had, -amount }
         end

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/store"
@@ -61,6 +62,19 @@ func leaseTales() []tale {
 			s.ask("c", money(s.org, 20, ten), slot(s.org, 1)).denied().uses(90, 1).held(90, 0)
 			s.at(30 * sec)
 			s.ask("c", money(s.org, 70, ten), slot(s.org, 1)).admitted().uses(100, 1).held(70, 0)
+		}},
+		{"a hold that outlives its window is held to its end, and no longer", func(s *story) {
+			short := lim(1000, 10*sec)
+			s.ask("a", tokens(s.user, 500, short)).lease(mins).admitted().held(500)
+			for n := range 24 { // what has left the window is dropped
+				s.at(time.Duration(n) * 2 * sec)
+				id := fmt.Sprint("b", n)
+				s.ask(id, tokens(s.user, 10, short)).admitted()
+				s.settle(id, 0, 10).gives(ended{was: store.Active, at: time.Duration(n) * 2 * sec, heldTokens: 10, tokens: 10})
+			}
+			s.look(tokens(s.user, 0, short)).admitted().held(500)
+			s.settle("a", 0, 400).gives(ended{was: store.Active, heldTokens: 500, tokens: 400})
+			s.look(tokens(s.user, 0, short)).admitted().uses(50).held(0)
 		}},
 		{"a lease renewed in time keeps all, one that was not, nothing", func(s *story) {
 			s.ask("a", money(s.user, 60, ten), slot(s.user, 1)).givesBack().admitted()
