@@ -143,7 +143,7 @@ func (a *App) gather() ([]*dto.MetricFamily, error) {
 
 func (a *App) makeServers() error {
 	catch := grpc.ChainUnaryInterceptor(catchPanics(a.metrics, a.log))
-	a.grpc = grpc.NewServer(append(ServerOptions(), catch)...)
+	a.grpc = grpc.NewServer(append(ServerOptions(), catch, grpc.ForceServerCodecV2(rls.Codec()))...)
 	ratelimitv3.RegisterRateLimitServiceServer(a.grpc, rls.New(rls.Options{
 		Decider: a.engine, Metrics: a.metrics, IETFHeaders: a.opt.IETFHeaders,
 	}))

@@ -205,6 +205,9 @@ func TestAnOddRequestIDGainsNothing(t *testing.T) {
 	for i, id := range []string{"", " ", strings.Repeat("x", 8000), "\xff\xfe"} {
 		send(t, s.envoy.URL, "a", map[string]string{"x-request-id": id})
 		waitSpent(t, s.daemon, "a", []string{"0.0002606", "0.0005212", "0.0007818", "0.0010424"}[i])
+		if used := statsOf(t, s.daemon, "a").Limits["hour"].Current; used != int64(i+1) {
+			t.Errorf("with the id %.9q %d requests are counted, want %d", id, used, i+1)
+		}
 	}
 }
 
