@@ -71,9 +71,9 @@ func rooms() map[string]room {
 		"docs/examples/ask": {},
 
 		harness:      {},
-		"test/e2e":   {may: []string{harness}},
+		"test/e2e":   {may: []string{harness, costAPI}},
 		"test/rooms": {may: []string{harness}},
-		"test/bench": {may: []string{app, store, redis, telemetry, harness}},
+		"test/bench": {may: []string{app, engine, policy, budget, store, redis, telemetry, harness, costAPI}},
 	}
 }
 
