@@ -120,6 +120,9 @@ type Request struct {
 	Hold *Hold
 	// Look answers as the decision would come out, and takes nothing: Used is without the amounts. A Hold is then ignored.
 	Look bool
+	// At is the moment of the hits that a Refund gives back, microseconds since the Unix epoch, 0 to MaxAmount; 0
+	// for the newest. Nothing else reads it.
+	At int64
 	// Deadline is when the answer is due, whatever the store does. The zero value means no deadline of its own.
 	Deadline time.Time
 }
@@ -179,7 +182,13 @@ type Store interface {
 	// Refund gives hits of requests back: for each check it takes back up to Amount of the subject's live hits, the newest first. A
 	// hit is live here in the longest window that any policy asked of the log. The first check bounds the others: no
 	// other subject gets back more than the first one did, and they get back the hits of the same moments. It fills ans
-	// as a check of amount 0 would after it and returns what the first got back.
+	// as a check of amount 0 would after it and returns what the first got back. When ans.Stale is not empty nothing was
+	// given back to anyone.
+	//
+	// With Request.At the checks are given back one by one, none bounded by another: each its live hits of that moment and,
+	// where those are fewer, the newest before it, never a newer one. So what was asked for at a moment is given back while it
+	// is live, and nothing in its place once it has left the log: then all before it have, too. A refund that ends with an
+	// error may have been done for some of the checks.
 	Refund(ctx context.Context, req *Request, ans *Answer) (int64, error)
 	// Reset forgets a subject's hits: requests, tokens and money. Its override stays, and so do slots in use: they are calls
 	// in flight. What is settled later of a hold from before is forgotten with it.

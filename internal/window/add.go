@@ -16,7 +16,7 @@ func (l *Log) Add(amount int64) (merged bool) {
 	l.newest = l.now
 	if n := len(l.entries); n > 0 {
 		last := &l.entries[n-1]
-		if last.at == l.now || l.sameSubWindow(last.at) {
+		if last.at == l.now || l.sameSubWindow(last.at, l.now) {
 			merged = last.at != l.now
 			last.at = l.now
 			last.sum += amount
@@ -37,9 +37,9 @@ func (l *Log) Add(amount int64) (merged bool) {
 	return false
 }
 
-// sameSubWindow tells whether a hit now may join one at the time at: all windows that are followed are coarse, and both
-// times fall into one sub-window of the shortest of them.
-func (l *Log) sameSubWindow(at int64) bool {
+// sameSubWindow tells whether hits of two moments may be one entry: all windows that are followed are coarse, and both moments
+// fall into one sub-window of the shortest of them.
+func (l *Log) sameSubWindow(a, b int64) bool {
 	shortest := int64(0)
 	for i := range l.follows {
 		w := &l.follows[i]
@@ -54,7 +54,7 @@ func (l *Log) sameSubWindow(at int64) bool {
 		}
 	}
 	q := shortest / SubWindows
-	return q > 0 && at/q == l.now/q
+	return q > 0 && a/q == b/q
 }
 
 // grow makes room for one more entry: by forgetting what is dead if that is a quarter, else by an eighth more.

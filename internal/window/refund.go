@@ -15,9 +15,13 @@ func (l *Log) TakeBack(amount int64, pieces []Piece) []Piece {
 }
 
 // TakeBackAt takes up to amount back from the live hits of the moment at and, if those are fewer, of the newest moments
-// before it. It returns how much it took.
+// before it. It returns how much it took. Hits that were merged are of the moment of the latest of their sub-window.
 func (l *Log) TakeBackAt(at, amount int64) int64 {
 	end := sort.Search(len(l.entries), func(i int) bool { return l.entries[i].at > at })
+	found := end > 0 && l.entries[end-1].at == at
+	if !found && end < len(l.entries) && l.sameSubWindow(at, l.entries[end].at) {
+		end++
+	}
 	var buf [8]Piece
 	took := int64(0)
 	for _, p := range l.take(end, amount, buf[:0]) {

@@ -20,7 +20,7 @@ func (s *Store) Refund(ctx context.Context, req *store.Request, ans *store.Answe
 	s.lock(slots)
 	took, err := s.refund(req, slots, ans)
 	unlock(slots)
-	if took > 0 {
+	if took > 0 || req.At != 0 { // then the others may have got something back though the first did not
 		for i := range req.Checks {
 			s.changed(req.Checks[i].Subject)
 		}
@@ -38,7 +38,11 @@ func (s *Store) refund(req *store.Request, slots []slot, ans *store.Answer) (int
 		return 0, nil
 	}
 	look(req, slots, now) // the windows asked for say how far back hits are live
-	took := takeBack(req, slots)
+	take := takeBack
+	if req.At != 0 {
+		take = takeBackAt
+	}
+	took := take(req, slots)
 	s.ask(looking(req), slots, now, ans)
 	s.finish(req, slots, now, ans)
 	return took, nil
@@ -82,6 +86,21 @@ func takeBack(req *store.Request, slots []slot) int64 {
 		}
 	}
 	return took
+}
+
+// takeBackAt takes the hits of one moment from each log, and returns what the first had.
+func takeBackAt(req *store.Request, slots []slot) int64 {
+	first := int64(0)
+	for i := range slots {
+		if slots[i].log == nil {
+			continue
+		}
+		took := slots[i].log.TakeBackAt(req.At, req.Checks[i].Amount)
+		if i == 0 {
+			first = took
+		}
+	}
+	return first
 }
 
 // looking is the request with nothing asked for.

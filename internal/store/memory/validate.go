@@ -28,6 +28,9 @@ func validate(req *store.Request) error {
 
 // validateRefund errs with the first thing that is out of the contract's bounds of a refund.
 func validateRefund(req *store.Request) error {
+	if req.At < 0 || req.At > store.MaxAmount {
+		return fmt.Errorf("%w: a refund of the hits of the moment %d, which is not within 0 to %d", errBad, req.At, int64(store.MaxAmount))
+	}
 	for i := range req.Checks {
 		if u := req.Checks[i].Unit; u != store.Requests {
 			return fmt.Errorf("%w: check %d (%.32q): unit %s cannot be refunded, only requests can: settle or release a hold instead",

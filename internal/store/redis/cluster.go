@@ -353,21 +353,17 @@ func merge(all []step, parts []store.Answer, admitted bool, ans *store.Answer) {
 // refundBySteps gives back subject by subject: the others the pieces of the first.
 func (s *Store) refundBySteps(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
 	all := steps(req)
+	if stale, err := s.staleRefund(ctx, req, all, ans); stale || err != nil {
+		return 0, err
+	}
 	parts := make([]store.Answer, len(all))
-	for i := range all { // nothing is given back under an override that has changed
-		if err := s.batch.decide(ctx, all[i].checks, dryRun, req.Deadline, &parts[i], all[i].at); err != nil {
-			return 0, err
-		}
-	}
-	merge(all, parts, false, ans)
-	if len(ans.Stale) > 0 {
-		return 0, nil
-	}
-	reset(ans)
-	parts = make([]store.Answer, len(all))
 	given, pieces, err := s.refund(ctx, all[0].checks, piecewise{}, &parts[0])
 	if err != nil {
 		return 0, err
+	}
+	if len(parts[0].Stale) > 0 {
+		merge(all[:1], parts[:1], false, ans)
+		return 0, nil
 	}
 	admitted := parts[0].Admitted
 	for i := 1; i < len(all); i++ {
@@ -376,7 +372,7 @@ func (s *Store) refundBySteps(ctx context.Context, req *store.Request, ans *stor
 			if given == 0 {
 				check.Amount = 0
 			}
-			if _, _, err := s.refund(ctx, []store.Check{check}, piecewise{pieces: pieces}, &parts[i]); err != nil {
+			if _, err := s.refundPiecewise(ctx, check, piecewise{pieces: pieces}, &parts[i]); err != nil {
 				return given, fmt.Errorf("step %d of a refund: %w", i+1, err)
 			}
 			admitted = admitted && parts[i].Admitted

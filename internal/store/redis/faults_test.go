@@ -367,3 +367,23 @@ func TestAnotherPolicysExactWindowDoesNotGrowALogWithoutEnd(t *testing.T) {
 		t.Fatalf("got %+v, %v; want all %d hits to count", ans, err, hits)
 	}
 }
+
+// TestAPartOfARefundGoesOnUnderAnotherOverride has an override change when parts of a refund have been made: to say so would have
+// the caller ask for all of it again.
+func TestAPartOfARefundGoesOnUnderAnotherOverride(t *testing.T) {
+	s := openStore(t, Options{Addrs: []string{harness.Redis(t).Addr}})
+	check := ask("a", hourly(9))
+	ans, err := admit(t, s, check)
+	if err != nil || !ans.Admitted {
+		t.Fatal(ans, err)
+	}
+	if _, err := s.SetOverride(t.Context(), check.Subject, "limits: [5/hour]"); err != nil {
+		t.Fatal(err)
+	}
+	by := piecewise{pieces: string(appendUint56(appendUint56(nil, ans.Now), 1))}
+	var after store.Answer
+	given, err := s.refundPiecewise(t.Context(), check, by, &after)
+	if err != nil || given != 1 || len(after.Stale) > 0 || len(after.States) != 1 || after.States[0].Used != 0 {
+		t.Errorf("gave %d back and answered %+v, %v; want the one hit, and no word of the override", given, after, err)
+	}
+}

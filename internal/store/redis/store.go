@@ -120,6 +120,9 @@ func (s *Store) Refund(ctx context.Context, req *store.Request, ans *store.Answe
 	if err := begin(ctx, req, ans); err != nil {
 		return 0, err
 	}
+	if req.At < 0 || req.At > store.MaxAmount {
+		return 0, fmt.Errorf("a refund of the hits of the moment %d, which is outside 0..%d", req.At, int64(store.MaxAmount))
+	}
 	if !onlyRequests(req.Checks) {
 		return 0, errors.New("a refund of tokens or money: only requests are given back, what is held is settled")
 	}
@@ -129,6 +132,9 @@ func (s *Store) Refund(ctx context.Context, req *store.Request, ans *store.Answe
 	}
 	ctx, cancel := s.bound(ctx, req.Deadline)
 	defer cancel()
+	if req.At != 0 {
+		return s.refundAt(ctx, req, ans)
+	}
 	if s.opt.Cluster && len(req.Checks) > 1 {
 		return s.refundBySteps(ctx, req, ans)
 	}

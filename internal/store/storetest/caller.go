@@ -59,10 +59,16 @@ func (c *caller) admit(checks ...store.Check) *store.Answer {
 	return &c.ans
 }
 
-// refund gives hits back. Its answer is overwritten by the next call.
+// refund gives the newest hits back. Its answer is overwritten by the next call.
 func (c *caller) refund(checks ...store.Check) (int64, *store.Answer) {
 	c.t.Helper()
-	took, err := c.client().Refund(context.Background(), &store.Request{Checks: checks}, &c.ans)
+	return c.refundAt(0, checks...)
+}
+
+// refundAt gives back the hits of a moment, microseconds since the Unix epoch; of 0, the newest.
+func (c *caller) refundAt(at int64, checks ...store.Check) (int64, *store.Answer) {
+	c.t.Helper()
+	took, err := c.client().Refund(context.Background(), &store.Request{Checks: checks, At: at}, &c.ans)
 	if err != nil {
 		c.t.Fatalf("Refund(%s): %v", describe(checks), err)
 	}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/store"
@@ -212,6 +213,28 @@ func (m *model) refund(checks []store.Check) (int64, store.Answer) {
 		}
 	}
 	return took, m.look(peek)
+}
+
+// refundAt gives back the hits of one moment, check by check.
+func (m *model) refundAt(at int64, checks []store.Check) (int64, store.Answer) {
+	if stale := m.stale(checks); stale != nil {
+		return 0, store.Answer{Now: m.now, Stale: stale}
+	}
+	peek := slices.Clone(checks)
+	for i := range peek {
+		peek[i].Amount = 0
+	}
+	m.look(peek)
+	first := int64(0)
+	for i := range checks {
+		log := m.log(&checks[i])
+		for _, p := range log.takeBack(checks[i].Amount, at, log.time(m.now)) {
+			if i == 0 {
+				first += p.amount
+			}
+		}
+	}
+	return first, m.look(peek)
 }
 
 // reset forgets a subject's hits.

@@ -188,7 +188,27 @@ func (w *walk) refunds(rt *rapid.T) {
 	if rapid.IntRange(0, 5).Draw(rt, "many") == 5 {
 		amount = rapid.Int64Range(0, 400).Draw(rt, "refund")
 	}
+	if rapid.Bool().Draw(rt, "of a moment") {
+		w.giveBackOf(rapid.Int64Range(0, us(2*mins)).Draw(rt, "ago"), checks, amount)
+		return
+	}
 	w.giveBack(checks, amount)
+}
+
+// giveBackOf gives back an amount of each check of the hits of a moment so many microseconds ago, in store and model.
+func (w *walk) giveBackOf(ago int64, checks []store.Check, amount int64) {
+	w.t.Helper()
+	for i := range checks {
+		checks[i].Amount = amount
+	}
+	w.learn(checks)
+	at := w.model.now - ago
+	wantTook, want := w.model.refundAt(at, checks)
+	took, got := w.refundAt(at, checks...)
+	if took != wantTook {
+		w.t.Fatalf("Refund(%s) of the hits of %d took %d, want %d", describe(checks), at, took, wantTook)
+	}
+	w.compare(checks, got, &want)
 }
 
 // giveBack gives back an amount of each check in store and model.

@@ -45,6 +45,12 @@ func refusals(t *testing.T, f *Fixture) {
 			}
 		}
 	}
+	for _, at := range []int64{-1, store.MaxAmount + 1} {
+		req := &store.Request{Checks: call(hit(alice, 1, fine)), At: at}
+		if _, err := f.Store.Refund(context.Background(), req, new(store.Answer)); err == nil || outage(err) {
+			t.Errorf("Refund of the hits of the moment %d: error %v, want one that names it", at, err)
+		}
+	}
 	wantUsed(t, c.admit(hit(alice, 0, fine), hit(bob, 0, fine)), 1, 0)
 	if ans := c.admit(); !ans.Admitted {
 		t.Errorf("a request without checks was denied, want admitted: nothing speaks against it")

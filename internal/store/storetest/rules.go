@@ -21,6 +21,7 @@ type action uint8
 const (
 	admit action = iota
 	refund
+	refundOfMoment
 	reset
 )
 
@@ -31,6 +32,7 @@ type step struct {
 	checks []store.Check // for reset, of the subject of the first
 	ok     bool          // admitted
 	took   int64         // by a refund
+	of     time.Duration // the moment whose hits are given back, since the story's beginning
 	states []store.State // nil: whatever they are
 }
 
@@ -105,9 +107,13 @@ func (s *step) run(c *caller, where, story string) {
 	switch s.do {
 	case admit:
 		ans = c.admit(checks...)
-	case refund:
+	case refund, refundOfMoment:
+		at := int64(0)
+		if s.do == refundOfMoment {
+			at = c.start + us(s.of)
+		}
 		var took int64
-		if took, ans = c.refund(checks...); took != s.took {
+		if took, ans = c.refundAt(at, checks...); took != s.took {
 			c.t.Fatalf("%s: Refund(%s) took %d, want %d", where, describe(checks), took, s.took)
 		}
 	case reset:

@@ -415,6 +415,50 @@ func refundRules() []rule {
 			},
 			{at: mins, checks: call(hit(global, 0, lim(9, mins))), ok: true, states: states(st(3, 20*sec, 0))},
 		}},
+		{"the hits of a moment are given back, not newer ones", []step{
+			{at: 0, checks: call(hit(alice, 1, five), hit(global, 1, lim(9, mins))), ok: true},
+			{at: 30 * sec, checks: call(hit(alice, 4, five), hit(global, 4, lim(9, mins))), ok: true},
+			{
+				at: 40 * sec, do: refundOfMoment, of: 0, checks: call(hit(alice, 1, five), hit(global, 1, lim(9, mins))), took: 1, ok: true,
+				states: states(st(4, 50*sec, 0), st(4, 50*sec, 0)),
+			},
+			{
+				at: 40 * sec, do: refundOfMoment, of: 0, checks: call(hit(alice, 1, five), hit(global, 1, lim(9, mins))), ok: true,
+				states: states(st(4, 50*sec, 0), st(4, 50*sec, 0)),
+			},
+			{at: 40 * sec, checks: call(hit(alice, 2, five)), states: states(st(4, 50*sec, 50*sec))},
+		}},
+		{"nothing is given back in the place of a hit that has left the log", []step{
+			{at: 0, checks: call(hit(alice, 1, five)), ok: true},
+			{at: 2 * mins, checks: call(hit(alice, 5, five)), ok: true},
+			{at: 2 * mins, do: refundOfMoment, of: 0, checks: call(hit(alice, 1, five)), states: states(st(5, mins, mins))},
+			{at: 2 * mins, checks: call(hit(alice, 1, five)), states: states(st(5, mins, mins))},
+		}},
+		{"each check gives back what it has of a moment, whatever the others have", []step{
+			{at: 0, checks: call(hit(alice, 1, five), hit(global, 1, lim(9, hour))), ok: true},
+			{at: sec, checks: call(hit(bob, 2, five), hit(global, 2, lim(9, hour))), ok: true},
+			{
+				at: 2 * mins, do: refundOfMoment, of: 0, checks: call(hit(alice, 1, five), hit(global, 1, lim(9, hour))), ok: true,
+				states: states(st(0, 0, 0), st(2, hour-2*mins+sec, 0)),
+			},
+		}},
+		{"where a moment has fewer hits, the newest before it are given back", []step{
+			{at: 0, checks: call(hit(alice, 2, five)), ok: true},
+			{at: 10 * sec, checks: call(hit(alice, 1, five)), ok: true},
+			{at: 20 * sec, checks: call(hit(alice, 1, five)), ok: true},
+			{
+				at: 30 * sec, do: refundOfMoment, of: 15 * sec, checks: call(hit(alice, 2, five)), took: 2, ok: true,
+				states: states(st(2, 30*sec, 0)),
+			},
+		}},
+		{"a hit that was merged with later ones is given back of those", []step{
+			{at: 0, checks: call(hit(alice, 1, lim(9000, 512*sec))), ok: true},
+			{at: 900 * time.Millisecond, checks: call(hit(alice, 1, lim(9000, 512*sec))), ok: true},
+			{
+				at: sec, do: refundOfMoment, of: 0, checks: call(hit(alice, 1, lim(9000, 512*sec))), took: 1, ok: true,
+				states: states(st(1, 512*sec-100*time.Millisecond, 0)),
+			},
+		}},
 		{"a refund of 0 only looks", []step{
 			{at: 0, checks: call(hit(alice, 2, five)), ok: true},
 			{at: sec, do: refund, checks: call(hit(alice, 0, five)), took: 0, ok: true, states: states(st(2, 59*sec, 0))},
