@@ -13,11 +13,19 @@ import (
 // lease. It returns ctx's error.
 func (e *Engine) abandon(ctx context.Context, sc *scratch, t *token) error {
 	err := fmt.Errorf("deciding: %w", context.Cause(ctx))
-	if t == nil || len(sc.resolution.Admit) == 0 {
-		return err
+	if t != nil {
+		e.releaseLater(sc)
 	}
-	e.ends.later(e, &store.Settlement{
-		Parts: partsOf(sc.resolution.Admit), ID: string(t.id[:]), Fingerprint: releasePrint, Release: true,
-	}, err)
 	return err
+}
+
+// releaseLater releases, a moment later and in the background, the hold of a call that was not admitted as far as its caller
+// knows, though the store may have taken the hold, or may still take it. It is not for a hold that the caller can ask for again.
+func (e *Engine) releaseLater(sc *scratch) {
+	if len(sc.resolution.Admit) == 0 {
+		return
+	}
+	e.ends.release(e, &store.Settlement{
+		Parts: partsOf(sc.resolution.Admit), ID: sc.hold.ID, Fingerprint: releasePrint, Release: true,
+	})
 }

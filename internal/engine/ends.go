@@ -10,39 +10,58 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
-// Bounds of the ends of streams that the store did not take at once.
+// Bounds of what the engine ends in the background.
 const (
-	maxEnds      = 1024            // that are tried again at once; more are lost
+	maxEnds      = 1024            // ends of streams that are tried again at once; more are lost
+	maxReleases  = 1024            // holds that nobody knows of and are released at once; more end by their leases
 	endsTriedFor = 5 * time.Second // each
 	firstRetry   = 50 * time.Millisecond
 )
 
-// ends are the ends of streams that are tried again: their caller does not ask twice. What is lost here is counted, and its hold
+// ends are what is ended in the background: the ends of streams that the store did not take at once, whose caller does not ask
+// twice, and the holds that no caller knows of. Each kind has a bound of its own, since releases come in crowds when the store is
+// slow and are mostly of nothing, and a settlement is real money. A settlement that is lost is counted; the hold of either then
 // ends by its lease.
 type ends struct {
-	pending atomic.Int64
-	mu      sync.Mutex // guards closed, and that none is added after it
-	closed  bool
-	stop    chan struct{}
-	running sync.WaitGroup
+	settlements, releases atomic.Int64
+	mu                    sync.Mutex // guards closed, and that none is added after it
+	closed                bool
+	stop                  chan struct{}
+	running               sync.WaitGroup
 }
 
-// later tries again in the background. cause is why the first try failed.
-func (x *ends) later(e *Engine, st *store.Settlement, cause error) {
+// settle tries an end of a stream again. cause is why the first try failed.
+func (x *ends) settle(e *Engine, st *store.Settlement, cause error) {
+	if !x.later(e, st, &x.settlements, maxEnds, e.lost) {
+		e.lost(cause)
+	}
+}
+
+// release releases a hold that no caller knows of, if there is one.
+func (x *ends) release(e *Engine, st *store.Settlement) {
+	x.later(e, st, &x.releases, maxReleases, func(error) {})
+}
+
+// later tries in the background, and hands what it gives up with to lost. It reports false when so many of the kind are pending that
+// it does not try.
+func (x *ends) later(e *Engine, st *store.Settlement, pending *atomic.Int64, most int64, lost func(error)) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.closed || x.pending.Load() >= maxEnds {
-		e.lost(cause)
-		return
+	if x.closed || pending.Load() >= most {
+		return false
 	}
-	x.pending.Add(1)
+	pending.Add(1)
 	x.running.Go(func() {
-		defer x.pending.Add(-1)
+		defer pending.Add(-1)
 		if err := x.again(e, st); err != nil {
-			e.lost(err)
+			lost(err)
 		}
 	})
+	return true
 }
+
+// pending is how many are not done yet.
+func (x *ends) pending() int64 { return x.settlements.Load() + x.releases.Load() }
 
 // again tries until the store takes it, with pauses that double. When the engine is closed it tries once more. It errs when it
 // gives up.
@@ -71,7 +90,8 @@ func (e *Engine) lost(cause error) {
 	e.opt.Log.LostEnd(cause)
 }
 
-// Close ends what the engine does in the background: each settlement that the store has not taken is tried once more. It is called
+// Close ends what the engine does in the background: each settlement and release that the store has not taken is tried
+// once more. It is called
 // before the store is closed; the engine may be asked after it, but nothing is tried again then. It errs when ctx ends first.
 func (e *Engine) Close(ctx context.Context) error {
 	e.ends.mu.Lock()
@@ -80,7 +100,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		close(e.ends.stop)
 	}
 	e.ends.mu.Unlock()
-	if e.ends.pending.Load() == 0 {
+	if e.ends.pending() == 0 {
 		return nil
 	}
 	done := make(chan struct{})
@@ -92,6 +112,6 @@ func (e *Engine) Close(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%d settlements are left: %w", e.ends.pending.Load(), context.Cause(ctx))
+		return fmt.Errorf("%d settlements are left: %w", e.ends.pending(), context.Cause(ctx))
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/policy"
@@ -36,7 +35,6 @@ type Engine struct {
 	overrides *overrides
 	counters  *counters
 	scratch   sync.Pool
-	waiters   atomic.Int64 // reservations that wait for a slot
 	ends      ends
 }
 
@@ -107,11 +105,14 @@ func (e *Engine) Decide(ctx context.Context, call *policy.Call, dec *Decision) e
 	deadline := began.Add(e.opt.Timeout)
 	sc.call = *call
 	holds := e.holdByRule(sc)
-	refundErr, err := e.refund(ctx, call, sc, deadline)
+	refundErr, err := e.refund(ctx, call, sc, 0, deadline)
 	if err != nil {
 		return err
 	}
 	err = e.admit(ctx, sc, began, deadline, dec)
+	if holds != nil && dec.Mode == FailedShut {
+		e.releaseLater(sc)
+	}
 	if ctx.Err() != nil && holds != nil && !dec.Denied {
 		return e.abandon(ctx, sc, holds)
 	}
@@ -207,7 +208,7 @@ func (e *Engine) consult(ctx context.Context, sc *scratch, began, deadline time.
 
 // ask prepares the store's request for checks.
 func (sc *scratch) ask(checks []policy.Check, deadline time.Time) {
-	sc.request.Deadline, sc.request.Hold, sc.request.Look = deadline, nil, false
+	sc.request.Deadline, sc.request.Hold, sc.request.Look, sc.request.At = deadline, nil, false, 0
 	sc.request.Checks = sc.request.Checks[:0]
 	for i := range checks {
 		sc.request.Checks = append(sc.request.Checks, checks[i].Check)
@@ -229,9 +230,12 @@ func (e *Engine) stale(snapshot *policy.Snapshot, news []store.Stale, checks []p
 	return len(news) > 0
 }
 
-// refund gives back, once, what the refunding descriptors of a call ask for, before anything is taken. The descriptors'
-// answers are kept for addRefunds. What the store could not do is storeErr; err is the caller's own.
-func (e *Engine) refund(ctx context.Context, call *policy.Call, sc *scratch, deadline time.Time) (storeErr, err error) {
+// refund gives back, once, what the refunding descriptors of a call ask for, before anything is taken: the hits of the moment at,
+// microseconds since the Unix epoch, or for 0 the newest. The descriptors' answers are kept for addRefunds. What the store could
+// not do is storeErr; err is the caller's own.
+func (e *Engine) refund(
+	ctx context.Context, call *policy.Call, sc *scratch, at int64, deadline time.Time,
+) (storeErr, err error) {
 	sc.refunds = sc.refunds[:0]
 	if !call.Refunds() {
 		return nil, nil
@@ -246,13 +250,14 @@ func (e *Engine) refund(ctx context.Context, call *policy.Call, sc *scratch, dea
 			return nil, nil
 		}
 		sc.ask(checks, deadline)
+		sc.request.At = at
 		if _, err := e.opt.Store.Refund(ctx, &sc.request, &sc.answer); err != nil {
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("refunding: %w", context.Cause(ctx))
 			}
 			return err, nil
 		}
-		if e.stale(snapshot, sc.answer.Stale, checks) {
+		if e.stale(snapshot, sc.answer.Stale, checks) { // then nothing was given back
 			continue
 		}
 		sc.judge(checks, &sc.answer)

@@ -117,6 +117,11 @@ func run(t *testing.T, change func(*Options), test func(*testing.T, *bench)) {
 			change(&opt)
 		}
 		b.Engine = New(opt)
+		defer func() {
+			if err := b.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}()
 		test(t, b)
 	})
 }

@@ -122,6 +122,9 @@ func (rv *reserving) run(ctx context.Context) (*Grant, error) {
 		switch {
 		case err != nil:
 			line.leave(ctx, rv.scratch)
+			if ctx.Err() != nil {
+				rv.forget()
+			}
 			return nil, rv.engine.translate(ctx.Err(), err, &CostError{
 				Reason: IdempotencyMismatch, Text: "the idempotency_key was used before for another reservation; use a new one",
 			})
@@ -135,6 +138,7 @@ func (rv *reserving) run(ctx context.Context) (*Grant, error) {
 		case rv.dec.Mode == FailedShut:
 			rv.engine.counters.count(&rv.dec)
 			line.leave(ctx, rv.scratch)
+			rv.forget()
 			return nil, errStore(nil)
 		case rv.dec.Mode == Stored && rv.answer.Hold.Queued && line.wait(ctx, rv.answer.Hold.Ahead):
 		case rv.dec.Mode == Stored && rv.shrink():
@@ -152,6 +156,14 @@ func (rv *reserving) try(ctx context.Context) error {
 	rv.dec.reset(len(rv.call.Descriptors))
 	began := time.Now()
 	return rv.engine.admit(ctx, rv.scratch, began, began.Add(rv.engine.opt.Timeout), &rv.dec)
+}
+
+// forget has released what the store may have taken of a reservation that its caller is told nothing of. With an idempotency key
+// the caller may repeat it, and finds what was taken.
+func (rv *reserving) forget() {
+	if rv.asked.Key == "" {
+		rv.engine.releaseLater(rv.scratch)
+	}
 }
 
 // shrink has a smaller output asked for, if one is wanted and would fit: what denies are tokens or money, and at most slots that

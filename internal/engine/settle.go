@@ -191,14 +191,14 @@ func (e *Engine) Release(ctx context.Context, reservationID, key string) (*Recei
 	return receiptOf(out), nil
 }
 
-// returnRequests gives the request of a released reservation back. If that cannot be done it stays counted, which errs towards
-// denying.
+// returnRequests gives the request of a released reservation back: its own, and nothing in its place once that has left the
+// windows, since newer requests have not been given back. If it cannot be done the request stays counted, which errs towards denying.
 func (e *Engine) returnRequests(ctx context.Context, tok *token) {
 	sc := e.take()
 	defer e.give(sc)
 	call := tok.call(e.opt.Policy())
 	call.Descriptors[0].Refund = true
-	storeErr, err := e.refund(ctx, &call, sc, time.Now().Add(e.opt.Timeout))
+	storeErr, err := e.refund(ctx, &call, sc, tok.at, time.Now().Add(e.opt.Timeout))
 	if storeErr != nil && err == nil {
 		e.trouble(storeErr)
 	}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -233,6 +235,73 @@ func TestAReleaseGivesBackWhatIsHeld(t *testing.T) {
 			wantReason(t, err, IdempotencyMismatch)
 		})
 	}
+}
+
+// TestAReleaseGivesItsOwnRequestBack releases a reservation when its own request has left the window: to give a newer one back
+// would admit a sixth in one minute.
+func TestAReleaseGivesItsOwnRequestBack(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ago  time.Duration // the reservation, before the other requests
+		left int64
+	}{
+		"in the window":      {30 * time.Second, 4},
+		"not in it any more": {2 * time.Minute, 5},
+	} {
+		runCost(t, "  on_release: return_requests\n", nil, func(t *testing.T, b *bench) {
+			g := b.reserve(of("a", 1, 0))
+			time.Sleep(tc.ago)
+			for b.requests("a") < 5 {
+				b.decide(user("a", 1))
+			}
+			if _, err := b.Release(t.Context(), g.ReservationID, ""); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.requests("a"); got != tc.left {
+				t.Fatalf("%s: %d requests are left, want %d", name, got, tc.left)
+			}
+			time.Sleep(31 * time.Second) // the reservation's own would have gone by now
+			if got := b.requests("a"); got != tc.left {
+				t.Errorf("%s: %d requests are left of the minute, want %d: a newer one was given back", name, got, tc.left)
+			}
+		})
+	}
+}
+
+// restless is a store whose override of a user changes before each of the first refunds.
+type restless struct {
+	store.Store
+
+	changes int
+	given   int64
+}
+
+func (r *restless) Refund(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
+	if r.changes > 0 {
+		r.changes--
+		if _, err := r.SetOverride(ctx, req.Checks[0].Subject, fmt.Sprintf("limits: [%d/hour]", 20+r.changes)); err != nil {
+			return 0, err
+		}
+	}
+	given, err := r.Store.Refund(ctx, req, ans)
+	r.given += given
+	return given, err
+}
+
+func TestARequestIsGivenBackOnceThoughItsOverrideChanges(t *testing.T) {
+	moving := &restless{changes: 3}
+	change := func(o *Options) { moving.Store = o.Store; o.Store = moving }
+	runCost(t, "  on_release: return_requests\n", change, func(t *testing.T, b *bench) {
+		b.decide(user("a", 1))
+		g := b.reserve(of("a", 1, 0))
+		time.Sleep(time.Second)
+		b.decide(user("a", 1))
+		if _, err := b.Release(t.Context(), g.ReservationID, ""); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.requests("a"); got != 2 || moving.given != 1 || moving.changes != 0 {
+			t.Errorf("%d requests are left, %d were given back; want 2 and 1", got, moving.given)
+		}
+	})
 }
 
 func TestASettlementRepeatedAtOnceBooksOnce(t *testing.T) {

@@ -38,7 +38,7 @@ func (e *Engine) EndStream(ctx context.Context, end *StreamEnd) {
 	// The stream is over whether or not the caller waits for the answer.
 	ctx = context.WithoutCancel(ctx)
 	if err := e.tryEnd(ctx, st); err != nil {
-		e.ends.later(e, st, err)
+		e.ends.settle(e, st, err)
 	}
 }
 

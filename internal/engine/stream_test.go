@@ -170,7 +170,7 @@ func TestTheEndOfAStreamDoesNotDependOnItsCaller(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		b.EndStream(ctx, &end)
-		if b.ends.pending.Load() != 0 {
+		if b.ends.pending() != 0 {
 			t.Error("it was not settled at once")
 		}
 		b.wantMoney("a", 10_000, 0)
@@ -215,8 +215,8 @@ func TestSettlementsAreLostWithinABound(t *testing.T) {
 		for range maxEnds + 7 {
 			b.EndStream(t.Context(), &end)
 		}
-		if lost() != 7 || b.ends.pending.Load() != maxEnds {
-			t.Fatalf("%v are lost and %d are tried again, want 7 and %d", lost(), b.ends.pending.Load(), maxEnds)
+		if lost() != 7 || b.ends.pending() != maxEnds {
+			t.Fatalf("%v are lost and %d are tried again, want 7 and %d", lost(), b.ends.pending(), maxEnds)
 		}
 		began := time.Now()
 		b.ends.running.Wait()
@@ -240,7 +240,7 @@ func TestClosingTriesOnceMore(t *testing.T) {
 		b.wantMoney("a", 10_000, 0)
 		b.store.fail(store.ErrUnavailable)
 		b.EndStream(t.Context(), &end)
-		if b.ends.pending.Load() != 0 {
+		if b.ends.pending() != 0 {
 			t.Error("it is tried again after the engine was closed")
 		}
 	})

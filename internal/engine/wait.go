@@ -7,10 +7,8 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
-// Bounds of waiting for a slot.
+// Bounds of waiting for a slot. How many wait at once is bounded where the calls come in.
 const (
-	// maxWaiters is how many reservations of one process may wait at once.
-	maxWaiters = 10_000
 	// A waiter asks again after waitStep for itself and each one before it in line, but at least every waitLongest: its place is
 	// kept for store.WaiterLife.
 	waitStep    = 10 * time.Millisecond
@@ -25,14 +23,11 @@ type line struct {
 }
 
 // wait pauses before the next try of a request that has a place in line, with so many before it. It reports false when the wait
-// is over: its time has come, ctx has ended, or too many wait in this process.
+// is over: its time has come, or ctx has ended.
 func (l *line) wait(ctx context.Context, ahead int) bool {
 	if !l.standing {
 		l.standing = true
 		l.engine.opt.Metrics.Waiters.Inc()
-		if l.engine.waiters.Add(1) > maxWaiters {
-			return false
-		}
 	}
 	left := time.Until(l.until)
 	if left <= 0 {
@@ -75,7 +70,6 @@ func (l *line) leave(ctx context.Context, sc *scratch) {
 func (l *line) step() {
 	if l.standing {
 		l.standing = false
-		l.engine.waiters.Add(-1)
 		l.engine.opt.Metrics.Waiters.Dec()
 	}
 }
