@@ -271,8 +271,8 @@ type ReserveRequest struct {
 	Subjects map[string]string `protobuf:"bytes,4,rep,name=subjects,proto3" json:"subjects,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// tags are like subjects, under keys that the policy writes with the prefix "tag.": {"feature": "chat"} is "tag.feature".
 	Tags map[string]string `protobuf:"bytes,5,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// model is the model that will run, up to 256 bytes. What an unknown one costs is the policy's `on_unknown_price`:
-	// PRICE_UNKNOWN if it denies.
+	// model is the model that will run, up to 256 bytes. What an unknown one costs, or none, is the policy's
+	// `on_unknown_price`: PRICE_UNKNOWN if it denies and max_cost_usd is empty.
 	Model string `protobuf:"bytes,6,opt,name=model,proto3" json:"model,omitempty"`
 	// input_tokens is how many tokens the model will read that are in no cache, 0 to 1e12.
 	InputTokens int64 `protobuf:"varint,7,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
@@ -1228,8 +1228,9 @@ func (x *ReleaseResponse) GetWarnings() []*Warning {
 // RecordRequest is the request of Record, and one record of RecordBatch.
 type RecordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// idempotency_key makes the call safe to repeat: the same key, of the same user, is booked once. Required, 1 to 256
-	// bytes. ALREADY_EXISTS if it was used with other contents.
+	// idempotency_key makes the call safe to repeat: the same key, of the same user, is booked once. It is known for a day
+	// after the record was booked: repeated later, it is booked again. Required, 1 to 256 bytes. ALREADY_EXISTS if it was used
+	// with other contents.
 	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// user_id is who has spent. Required, 1 to 512 bytes.
 	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
@@ -1806,7 +1807,8 @@ type LimitState struct {
 	Used string `protobuf:"bytes,8,opt,name=used,proto3" json:"used,omitempty"`
 	// held is what open reservations hold of tokens or usd, over all windows of the unit; "0" for the other units.
 	Held string `protobuf:"bytes,9,opt,name=held,proto3" json:"held,omitempty"`
-	// spent is used without held, at least "0".
+	// spent is used without held, at least "0". A window that is shorter than an open reservation is old no longer counts what
+	// that one holds, and shows less spent than it has; used is the window's own.
 	Spent string `protobuf:"bytes,10,opt,name=spent,proto3" json:"spent,omitempty"`
 	// remaining is limit without used, at least "0".
 	Remaining string `protobuf:"bytes,11,opt,name=remaining,proto3" json:"remaining,omitempty"`
