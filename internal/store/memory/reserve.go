@@ -166,6 +166,15 @@ func (s *Store) raise(h *hold, req *store.Request, slots []slot, now int64) {
 		}
 	}
 	h.held = amountsOf(max(h.held.usd(), req.Hold.USD), max(h.held.tokens(), req.Hold.Tokens))
+	// A limit that has gone since asks for nothing; its log has the hold all the same, for when the limit comes back.
+	for i := range h.shares {
+		part := &h.shares[i]
+		for _, unit := range []store.Unit{store.USD, store.Tokens} {
+			if has := part.has[place(unit)]; has > 0 && has < h.held[place(unit)] {
+				part.change(unit, h.held[place(unit)], 0, now)
+			}
+		}
+	}
 }
 
 // mismatch is the error for an id that is known otherwise.

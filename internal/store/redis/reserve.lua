@@ -103,7 +103,7 @@ local function load_all()
       check.log, version = log, log[OVERRIDE]
     elseif check.unit ~= CONCURRENT then
       check.ledger = load_ledger(check.key)
-      version, at = check.ledger.override, max(at, check.ledger.last)
+      version, at = check.ledger.override, max(at, check.ledger.last, check.ledger.born + 1)
     elseif not asked then
       version = read_override(check.key)
     end
@@ -273,36 +273,46 @@ local function each_open(record, fn)
   end
 end
 
+-- What an extension raises in a subject's ledgers: in all that the hold is in, since its settlement takes all of it out of them, also
+-- where no limit asks any more. Adds to the plans, each a ledger, how much more is held, and the entry, if it is there.
+local function plan_raise(plans, record, subject, more_usd, more_tokens)
+  local part = part_of(record, subject)
+  for u, more in ipairs({ more_usd, more_tokens }) do
+    local ledger = more > 0 and floor(part / u) % 2 == 1 and load_ledger(subject .. (u == IN_USD and 'u' or 't'))
+    if ledger and ledger.slots > 0 and record.at > ledger.born then -- else it was reset
+      plans[#plans + 1] = { ledger, more, find_taken(ledger, record.at) }
+    end
+  end
+end
+
 -- Renews a lease, and raises what is held where that fits. All that can fail comes before the first write.
 local function extend_hold(record, fits, retained)
-  local hold, changes = request.hold, {}
-  local usd, tokens = max(hold.usd, record.usd), max(hold.tokens, record.tokens)
+  local hold, plans = request.hold, {}
+  local usd, tokens = record.usd, record.tokens
   if fits then
-    for _, check in ipairs(checks) do
-      local part = part_of(record, check.subject)
-      local takes_part = floor(part / (check.unit == USD and IN_USD or IN_TOKENS)) % 2 == 1
-      if check.ledger and check.missing > 0 and takes_part and record.at > check.ledger.born then -- else it was reset
-        local index, time, amount = find_taken(check.ledger, record.at)
-        changes[#changes + 1] = { check, index, time, amount }
-      end
-    end
-  else
-    usd, tokens = record.usd, record.tokens
+    usd, tokens = max(hold.usd, usd), max(hold.tokens, tokens)
+    each_open(record, function(subject)
+      plan_raise(plans, record, subject, usd - record.usd, tokens - record.tokens)
+    end)
   end
-  for _, change in ipairs(changes) do
-    local check = change[1]
-    check.ledger.held = check.ledger.held + check.missing
-    if change[2] then
-      change_entry(check.ledger, change[2], change[3], change[4], check.missing)
+  for _, plan in ipairs(plans) do
+    local ledger, more, index, time, amount = unpack(plan)
+    ledger.held = ledger.held + more
+    if index then
+      change_entry(ledger, index, time, amount, more)
     end
-    touch(check.ledger)
-    local waits = check.waits
-    for i = 1, check.spec.k do
-      waits[i] = check.states[i * 3]
-    end
-    look_ledger(check.ledger, check, 0) -- windows that the admission has left do not see it
-    for i = 1, check.spec.k do
-      check.states[i * 3] = waits[i]
+    touch(ledger)
+  end
+  for _, check in ipairs(checks) do
+    if #plans > 0 and check.ledger and check.missing > 0 then
+      local waits = check.waits
+      for i = 1, check.spec.k do
+        waits[i] = check.states[i * 3]
+      end
+      look_ledger(check.ledger, check, 0) -- windows that the admission has left do not see it
+      for i = 1, check.spec.k do
+        check.states[i * 3] = waits[i]
+      end
     end
   end
   for _, check in ipairs(checks) do

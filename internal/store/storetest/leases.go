@@ -198,6 +198,14 @@ func extendTales() []tale {
 			s.look(tokens(s.user, 0, lim(10, mins)), money(s.user, 0, ten), money(s.org, 0, ten)).
 				admitted(st(0, 0, 0), st(45, day-mins, 0), st(45, day-mins, 0)).held(0, 0, 0)
 		}},
+		{"what no limit asks for any more is raised and settled all the same", func(s *story) {
+			s.ask("a", tokens(s.user, 10, ten), money(s.user, 60, ten), money(s.org, 60, ten)).admitted()
+			s.ask("b", money(s.user, 20, ten)).admitted()
+			s.extend("a", named(s.user), money(s.org, 70, ten)).admitted().uses(70).held(0, 70).hold(store.Active, 0, 30*sec, 70, 10)
+			s.look(money(s.user, 0, ten)).admitted().uses(90).held(90)
+			s.settle("a", 65, 5).gives(ended{was: store.Active, heldUSD: 70, heldTokens: 10, usd: 65, tokens: 5})
+			s.look(tokens(s.user, 0, ten), money(s.user, 0, ten), money(s.org, 0, ten)).admitted().uses(5, 85, 65).held(0, 20, 0)
+		}},
 		{"what is missing must fit, no more", func(s *story) {
 			s.ask("a", money(s.user, 60, ten)).admitted()
 			s.ask("b", money(s.user, 30, ten)).admitted()
