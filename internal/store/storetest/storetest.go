@@ -91,6 +91,7 @@ func holdParts() []part {
 		{"Shared", tellTales(sharedTales())},
 		{"HoldModel", randomHolds},
 		{"HoldRefusals", holdRefusals},
+		{"HoldRequests", holdRequests},
 		{"HostileHolds", hostileHolds},
 		{"HoldKeys", holdKeys},
 		{"MoneyVolume", moneyVolume},
