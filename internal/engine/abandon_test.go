@@ -65,11 +65,15 @@ func TestWhatACallerThatHasGoneHoldsIsReleased(t *testing.T) {
 type late struct {
 	store.Store
 
-	late bool
+	late  bool
+	leave func() // the caller goes meanwhile; nil for one that stays
 }
 
 func (l *late) Admit(ctx context.Context, req *store.Request, ans *store.Answer) error {
 	err := l.Store.Admit(ctx, req, ans)
+	if l.leave != nil {
+		l.leave()
+	}
 	if l.late {
 		return store.ErrTimeout
 	}
@@ -79,10 +83,10 @@ func (l *late) Admit(ctx context.Context, req *store.Request, ans *store.Answer)
 // TestWhatIsHeldOfADeniedCallIsReleased has calls denied by on_store_failure though the store takes what they hold.
 func TestWhatIsHeldOfADeniedCallIsReleased(t *testing.T) {
 	for name, tc := range map[string]struct {
-		ask  func(ctx context.Context, t *testing.T, b *bench)
+		ask  func(ctx context.Context, t *testing.T, b *bench, slow *late)
 		left int64 // slots in use in the end
 	}{
-		"by Envoy": {ask: func(ctx context.Context, t *testing.T, b *bench) {
+		"by Envoy": {ask: func(ctx context.Context, t *testing.T, b *bench, _ *late) {
 			t.Helper()
 			var dec Decision
 			call := policy.Call{Domain: "assistant", Descriptors: []policy.Descriptor{holding("a", "org_id", "acme")}}
@@ -90,32 +94,31 @@ func TestWhatIsHeldOfADeniedCallIsReleased(t *testing.T) {
 				t.Fatalf("got %+v, %v, want a denial without a token", dec, err)
 			}
 		}},
-		"a reservation": {ask: func(ctx context.Context, t *testing.T, b *bench) {
+		"a reservation": {ask: func(ctx context.Context, t *testing.T, b *bench, _ *late) {
 			t.Helper()
 			_, err := b.Reserve(ctx, ofAcme("a"))
 			wantReason(t, err, StoreUnavailable)
 		}},
-		"a reservation that its caller repeats by its key": {left: 1, ask: func(ctx context.Context, t *testing.T, b *bench) {
+		"a reservation that its caller repeats by its key": {left: 1, ask: func(ctx context.Context, t *testing.T, b *bench, _ *late) {
 			t.Helper()
 			_, err := b.Reserve(ctx, ofAcme("a").keyed("k"))
 			wantReason(t, err, StoreUnavailable)
 		}},
-		"a reservation whose caller has gone": {ask: func(ctx context.Context, t *testing.T, b *bench) {
+		"a reservation whose caller has gone": {ask: func(ctx context.Context, t *testing.T, b *bench, slow *late) {
 			t.Helper()
 			gone, cancel := context.WithCancel(ctx)
-			away := &leaving{Store: b.opt.Store, leave: cancel}
-			b.opt.Store = away
+			slow.leave = cancel
 			if _, err := b.Reserve(gone, ofAcme("a")); !errors.Is(err, context.Canceled) {
 				t.Fatalf("got %v, want the context's error", err)
 			}
-			b.opt.Store = away.Store
+			slow.leave = nil
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			slow := &late{}
 			runCost(t, "", func(o *Options) { slow.Store = o.Store; o.Store = slow }, func(t *testing.T, b *bench) {
 				slow.late = true
-				tc.ask(t.Context(), t, b)
+				tc.ask(t.Context(), t, b, slow)
 				slow.late = false
 				if b.slots() != 1 {
 					t.Fatalf("%d slots are in use, want the one that the store has taken", b.slots())
