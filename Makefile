@@ -23,7 +23,7 @@ ARGS ?=
 # TESTFLAGS are more arguments for `go test`, as TESTFLAGS='-run TestEnvoy -v'.
 TESTFLAGS ?=
 # TEST_TIMEOUT bounds the tests of one package.
-TEST_TIMEOUT ?= 8m
+TEST_TIMEOUT ?= 20m
 # FUZZTIME is how long each fuzz target runs: a number of inputs ("20000x") or a time ("30s").
 FUZZTIME ?= 20000x
 # BENCHFLAGS are arguments for the end-to-end benchmark; `go run ./test/bench -h` lists them.

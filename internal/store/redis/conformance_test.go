@@ -64,6 +64,7 @@ func each(t *testing.T, nodes []*goredis.Client, do func(context.Context, *gored
 }
 
 func TestConformanceOnOneServer(t *testing.T) {
+	t.Parallel() // beside the Cluster's: both wait for their servers more than they compute
 	server := harness.Redis(t)
 	opt, nodes := Options{Addrs: []string{server.Addr}, Timeout: patience}, []*goredis.Client{server.Client}
 	t.Run("test clock", func(t *testing.T) { storetest.Run(t, open(opt, nodes, true)) })
@@ -71,6 +72,7 @@ func TestConformanceOnOneServer(t *testing.T) {
 }
 
 func TestConformanceOnACluster(t *testing.T) {
+	t.Parallel()
 	cluster := harness.Cluster(t)
 	opt := Options{Addrs: cluster.Addrs, Cluster: true, Timeout: patience}
 	nodes := make([]*goredis.Client, 0, len(cluster.Servers))
