@@ -130,6 +130,8 @@ func TestModelKeepsTheContract(t *testing.T) {
 			continue // of so many operations that the model would take for ever
 		case "HoldRefusals", "HoldKeys":
 			continue // it has no bounds and no keys
+		case "HoldRequests":
+			continue // it gives no requests back: the other model does, in Refunds and Model
 		}
 		t.Run(p.name, func(t *testing.T) { p.run(t, modelFixture(nil)) })
 	}
