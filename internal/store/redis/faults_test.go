@@ -174,7 +174,7 @@ func TestClosingAnswersWhoWaits(t *testing.T) {
 	}
 	server.Pause()
 	defer server.Resume()
-	const callers = 100
+	const callers = senders*maxBatch + 100 // more than can be on their way
 	errs := make(chan error, callers)
 	for i := range callers {
 		go func() {
