@@ -9,6 +9,8 @@ const (
 	MaxLease = time.Hour
 	// MaxHoldID is the longest id of a hold, bytes.
 	MaxHoldID = 64
+	// MaxHeldChecks is how many checks a request with a hold, and how many parts a settlement may have.
+	MaxHeldChecks = 64
 	// MaxMemo is the longest memo of a settlement, bytes.
 	MaxMemo = 255
 	// KeepAnswers is how long a hold is known after its lease or its settlement, so that a repeat finds the first answer.

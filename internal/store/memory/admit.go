@@ -27,8 +27,8 @@ func (s *Store) Admit(ctx context.Context, req *store.Request, ans *store.Answer
 	if err := s.inTime(ctx, req.Deadline); err != nil {
 		return err
 	}
-	if err := validate(req); err != nil {
-		return err
+	if err := req.Validate(); err != nil {
+		return fmt.Errorf("memory store: %w", err)
 	}
 	var buf [fewSlots]slot
 	slots := s.slots(req, buf[:0])
@@ -146,7 +146,7 @@ func find(req *store.Request, slots []slot) error {
 		for j := range i {
 			if slots[j].index == sl.index && slots[j].key == sl.key && req.Checks[j].Unit == c.Unit {
 				return fmt.Errorf("%w: checks %d and %d (%.32q) name the same subject and unit %s",
-					errBad, j, i, c.Subject.Kind, c.Unit)
+					store.ErrBad, j, i, c.Subject.Kind, c.Unit)
 			}
 		}
 		sl.sub = sl.shard.subjects[sl.key]
@@ -191,7 +191,7 @@ func (s *Store) mayAdd(req *store.Request, slots []slot) error {
 			}
 		case sl.log != nil && !sl.log.Room(c.Amount):
 			return fmt.Errorf("%w: check %d (%.32q): the sum of all amounts kept would pass 2^62",
-				errBad, i, c.Subject.Kind)
+				store.ErrBad, i, c.Subject.Kind)
 		}
 	}
 	return nil

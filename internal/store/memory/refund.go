@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/ratelimitd/ratelimitd/internal/store"
 	"github.com/ratelimitd/ratelimitd/internal/window"
@@ -12,8 +13,8 @@ func (s *Store) Refund(ctx context.Context, req *store.Request, ans *store.Answe
 	if err := s.inTime(ctx, req.Deadline); err != nil {
 		return 0, err
 	}
-	if err := validateRefund(req); err != nil {
-		return 0, err
+	if err := req.ValidateRefund(); err != nil {
+		return 0, fmt.Errorf("memory store: %w", err)
 	}
 	var buf [fewSlots]slot
 	slots := s.slots(req, buf[:0])

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/ratelimitd/ratelimitd/internal/store"
@@ -13,8 +14,8 @@ func (s *Store) Settle(ctx context.Context, st *store.Settlement, out *store.Set
 	if err := s.inTime(ctx, st.Deadline); err != nil {
 		return err
 	}
-	if err := validateSettlement(st); err != nil {
-		return err
+	if err := st.Validate(); err != nil {
+		return fmt.Errorf("memory store: %w", err)
 	}
 	parts := make([]slot, len(st.Parts))
 	for i := range parts {

@@ -23,8 +23,8 @@ const (
 // Settle ends a hold, or books what has none; see store.Store.
 func (s *Store) Settle(ctx context.Context, st *store.Settlement, out *store.Settled) error {
 	*out = store.Settled{Memo: out.Memo[:0]}
-	if err := validateSettlement(st); err != nil {
-		return err
+	if err := st.Validate(); err != nil {
+		return fmt.Errorf("redis store: %w", err)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -46,32 +46,6 @@ func (s *Store) Settle(ctx context.Context, st *store.Settlement, out *store.Set
 		return s.settleBySteps(ctx, st, flags, out)
 	}
 	return s.settles.settle(ctx, st, st.Parts, flags, out)
-}
-
-func validateSettlement(st *store.Settlement) error {
-	switch {
-	case len(st.Parts) == 0 || len(st.Parts) > mostChecks:
-		return fmt.Errorf("a settlement has %d parts, not 1..%d", len(st.Parts), mostChecks)
-	case st.ID == "" || len(st.ID) > store.MaxHoldID:
-		return fmt.Errorf("a hold's id of %d bytes, not 1..%d", len(st.ID), store.MaxHoldID)
-	case st.USD < 0 || st.USD > store.MaxAmount || st.Tokens < 0 || st.Tokens > store.MaxAmount:
-		return fmt.Errorf("a settlement of %d nano-USD and %d tokens is outside 0..%d", st.USD, st.Tokens, int64(store.MaxAmount))
-	case len(st.Memo) > store.MaxMemo:
-		return fmt.Errorf("a memo of %d bytes is longer than %d", len(st.Memo), store.MaxMemo)
-	case st.Book < 0 || st.Book > never:
-		return fmt.Errorf("a booking at %d is out of bounds", st.Book)
-	}
-	for i := range st.Parts {
-		if p := &st.Parts[i]; p.USD < 0 || p.USD > store.MaxPeriod || p.Tokens < 0 || p.Tokens > store.MaxPeriod {
-			return fmt.Errorf("part %d: windows of %s and %s are outside 0..%s", i, p.USD, p.Tokens, store.MaxPeriod)
-		}
-		for j := range i {
-			if st.Parts[j].Subject == st.Parts[i].Subject {
-				return fmt.Errorf("parts %d and %d name the same subject, of kind %q", j, i, st.Parts[i].Subject.Kind)
-			}
-		}
-	}
-	return nil
 }
 
 // settle asks settle.lua about the parts of one slot.

@@ -49,7 +49,7 @@ func New(opt Options) (*Store, error) {
 
 // Admit decides a request; see store.Store.
 func (s *Store) Admit(ctx context.Context, req *store.Request, ans *store.Answer) error {
-	if err := begin(ctx, req, ans); err != nil {
+	if err := begin(ctx, req, req.Validate(), ans); err != nil {
 		return err
 	}
 	if len(req.Checks) == 0 && req.Hold == nil {
@@ -94,11 +94,11 @@ func severalSubjects(req *store.Request) bool {
 	return false
 }
 
-// begin checks a request before anything is sent for it, and empties the answer.
-func begin(ctx context.Context, req *store.Request, ans *store.Answer) error {
+// begin empties the answer, and errs if nothing is to be sent for a request: it is bad, or its time is over.
+func begin(ctx context.Context, req *store.Request, bad error, ans *store.Answer) error {
 	reset(ans)
-	if err := validate(req); err != nil {
-		return err
+	if bad != nil {
+		return fmt.Errorf("redis store: %w", bad)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -117,14 +117,8 @@ func reset(ans *store.Answer) {
 
 // Refund gives hits back; see store.Store. On a Cluster each subject gives back its own newest hits.
 func (s *Store) Refund(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
-	if err := begin(ctx, req, ans); err != nil {
+	if err := begin(ctx, req, req.ValidateRefund(), ans); err != nil {
 		return 0, err
-	}
-	if req.At < 0 || req.At > store.MaxAmount {
-		return 0, fmt.Errorf("a refund of the hits of the moment %d, which is outside 0..%d", req.At, int64(store.MaxAmount))
-	}
-	if !onlyRequests(req.Checks) {
-		return 0, errors.New("a refund of tokens or money: only requests are given back, what is held is settled")
 	}
 	if len(req.Checks) == 0 {
 		ans.Admitted, ans.Now = true, time.Now().UnixMicro()

@@ -15,7 +15,6 @@ import (
 // The ledger's run: how many operations, by how many workers over how many clients of one state.
 const (
 	ledgerOps      = 100_000
-	ledgerOpsShort = 10_000 // with -short
 	ledgerOpsTwo   = 20_000 // on a store of two steps
 	ledgerClients  = 4
 	ledgerWorkers  = 8 // of each client
@@ -63,10 +62,7 @@ type page struct {
 func ledger(t *testing.T, f *Fixture) {
 	t.Helper()
 	ops := ledgerOps
-	switch {
-	case testing.Short():
-		ops = ledgerOpsShort
-	case f.TwoStep:
+	if f.TwoStep {
 		ops = ledgerOpsTwo
 	}
 	run := newLedgerRun(f, rand.Uint64(), ops)
