@@ -96,7 +96,7 @@ func (e *Engine) Decide(ctx context.Context, call *policy.Call, dec *Decision) e
 	dec.reset(len(call.Descriptors))
 	if e.opt.Disabled {
 		dec.Mode = Disabled
-		e.counters.count(dec)
+		e.told(ctx, call, nil, dec, time.Now())
 		return nil
 	}
 	sc := e.take()
@@ -123,7 +123,7 @@ func (e *Engine) Decide(ctx context.Context, call *policy.Call, dec *Decision) e
 		dec.Hold = e.tokenByRule(sc, holds, dec)
 	}
 	e.addRefunds(sc, refundErr, dec)
-	e.counters.count(dec)
+	e.told(ctx, call, sc.resolution.Admit, dec, began)
 	return nil
 }
 

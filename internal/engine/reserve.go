@@ -24,6 +24,7 @@ type reserving struct {
 	output int64 // tokens of output to be granted
 	ttl    time.Duration
 	rounds int // of smaller outputs
+	began  time.Time
 	dec    Decision
 }
 
@@ -115,7 +116,8 @@ func (rv *reserving) prepare() error {
 
 // run asks until the call is admitted or denied for good.
 func (rv *reserving) run(ctx context.Context) (*Grant, error) {
-	line := line{engine: rv.engine, until: time.Now().Add(rv.asked.Wait)}
+	rv.began = time.Now()
+	line := line{engine: rv.engine, until: rv.began.Add(rv.asked.Wait)}
 	defer line.step()
 	for {
 		err := rv.try(ctx)
@@ -133,10 +135,10 @@ func (rv *reserving) run(ctx context.Context) (*Grant, error) {
 		case rv.dec.Mode == Unmatched:
 			return nil, &CostError{Reason: StoreUnavailable, Text: "the policy has changed meanwhile; repeat the call"}
 		case !rv.dec.Denied:
-			rv.engine.counters.count(&rv.dec)
+			rv.told(ctx)
 			return rv.admitted(), nil
 		case rv.dec.Mode == FailedShut:
-			rv.engine.counters.count(&rv.dec)
+			rv.told(ctx)
 			line.leave(ctx, rv.scratch)
 			rv.forget()
 			return nil, errStore(nil)
@@ -192,10 +194,15 @@ func (rv *reserving) shrink() bool {
 	return true
 }
 
+// told reports the decision.
+func (rv *reserving) told(ctx context.Context) {
+	rv.engine.told(ctx, &rv.call, rv.resolution.Admit, &rv.dec, rv.began)
+}
+
 // refuse is the answer to a reservation that is denied for good.
 func (rv *reserving) refuse(ctx context.Context, line *line) error {
 	line.leave(ctx, rv.scratch)
-	rv.engine.counters.count(&rv.dec)
+	rv.told(ctx)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("waiting for a slot: %w", context.Cause(ctx))
 	}
