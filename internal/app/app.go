@@ -166,14 +166,14 @@ func (a *App) makeServers() error {
 	if err != nil {
 		return errors.Join(err, a.store.Close())
 	}
-	a.http = httpedge.NewServer(httpedge.NewHandler(httpedge.Options{
+	a.http = httpedge.NewServer(a.closeUnlessReady(httpedge.NewHandler(httpedge.Options{
 		Engine:   a.engine,
 		Embedded: a.opt.Store == StoreMemory,
 		Ready:    a.ready.Load,
 		Metrics:  a.metrics,
 		Gatherer: prometheus.GathererFunc(a.gather),
 		API:      api,
-	}), a.log)
+	})), a.log)
 	return nil
 }
 
@@ -209,8 +209,7 @@ func (a *App) start(ctx context.Context) error {
 	a.health.Resume()
 	a.ready.Store(true)
 	a.push("refuse new calls", func(context.Context) error {
-		a.ready.Store(false)
-		a.health.Shutdown()
+		a.withdraw()
 		a.cost.EndWaits()
 		return nil
 	})

@@ -41,6 +41,7 @@ const (
 	MaxDecisionTimeout = time.Minute
 	MinShutdownTimeout = time.Millisecond
 	MaxShutdownTimeout = 10 * time.Minute
+	MaxDrainDelay      = 10 * time.Minute
 	MinMemoryLimit     = 1 << 20
 	MaxMemoryLimit     = 1 << 40
 	MaxRedisPoolSize   = 10_000
@@ -66,6 +67,7 @@ type Options struct {
 	AdminAddr string
 
 	DecisionTimeout time.Duration // MinDecisionTimeout to MaxDecisionTimeout
+	DrainDelay      time.Duration // 0 to MaxDrainDelay; see Run
 	ShutdownTimeout time.Duration // MinShutdownTimeout to MaxShutdownTimeout
 	IETFHeaders     bool
 
@@ -94,6 +96,7 @@ func (o *Options) Validate() error {
 		o.validateStore(),
 		validateAddr("--http-addr", o.HTTPAddr),
 		between("--decision-timeout", o.DecisionTimeout, MinDecisionTimeout, MaxDecisionTimeout),
+		between("--drain-delay", o.DrainDelay, 0, MaxDrainDelay),
 		between("--shutdown-timeout", o.ShutdownTimeout, MinShutdownTimeout, MaxShutdownTimeout),
 	}
 	if o.Policy == "" {

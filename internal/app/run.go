@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -13,8 +14,9 @@ import (
 )
 
 // Run makes a daemon, serves, and obeys signals until it is to end: SIGHUP reloads the policy, any other signal stops,
-// and one more cuts off what is still in flight. It errs when the daemon cannot start or a server ends by itself. It
-// tunes the process's garbage collection, see TuneRuntime.
+// and one more cuts off what is still in flight. A daemon that is to stop says so by its health, answers on for the drain
+// delay, and then has the shutdown timeout to answer what is in flight. Run errs when the daemon cannot start or a server
+// ends by itself. It tunes the process's garbage collection, see TuneRuntime.
 func Run(ctx context.Context, opt Options, log *telemetry.Log, signals <-chan os.Signal) error {
 	a, err := New(opt, log)
 	if err != nil {
@@ -37,20 +39,20 @@ func (a *App) obey(ctx context.Context, signals <-chan os.Signal) error {
 				continue
 			}
 			a.log.Info("stopping", zap.Stringer(telemetry.FieldSignal, sig))
-			return a.stopUnlessHurried(ctx, signals)
+			return a.stopUnlessHurried(ctx, signals, a.opt.DrainDelay)
 		case <-ctx.Done():
-			return a.stopUnlessHurried(context.WithoutCancel(ctx), signals)
+			return a.stopUnlessHurried(context.WithoutCancel(ctx), signals, a.opt.DrainDelay)
 		case err := <-a.failed:
 			a.log.Error("a server ended by itself", zap.Error(err))
-			return errors.Join(err, a.stopUnlessHurried(ctx, signals))
+			return errors.Join(err, a.stopUnlessHurried(ctx, signals, 0))
 		}
 	}
 }
 
-// stopUnlessHurried stops within the shutdown timeout, or at once when one more signal comes.
-func (a *App) stopUnlessHurried(ctx context.Context, signals <-chan os.Signal) error {
-	ctx, cancel := context.WithTimeout(ctx, a.opt.ShutdownTimeout)
-	defer cancel()
+// stopUnlessHurried drains for the delay and stops within the shutdown timeout, or at once when one more signal comes.
+func (a *App) stopUnlessHurried(ctx context.Context, signals <-chan os.Signal, delay time.Duration) error {
+	ctx, hurry := context.WithCancel(ctx)
+	defer hurry()
 	stopped := make(chan struct{})
 	defer close(stopped)
 	go func() {
@@ -58,7 +60,7 @@ func (a *App) stopUnlessHurried(ctx context.Context, signals <-chan os.Signal) e
 			select {
 			case sig := <-signals:
 				if sig != syscall.SIGHUP {
-					cancel()
+					hurry()
 					return
 				}
 			case <-stopped:
@@ -66,6 +68,9 @@ func (a *App) stopUnlessHurried(ctx context.Context, signals <-chan os.Signal) e
 			}
 		}
 	}()
+	a.drain(ctx, delay)
+	ctx, cancel := context.WithTimeout(ctx, a.opt.ShutdownTimeout)
+	defer cancel()
 	cut, err := a.stop(ctx)
 	if cut != nil {
 		a.log.Warn("stopped before all calls had ended", zap.Error(cut))

@@ -72,6 +72,11 @@ func serveSettings() []Setting {
 			},
 		},
 		{
+			Flag: "drain-delay", Env: "RATELIMITD_DRAIN_DELAY", Default: "0s", Values: "0s to 10m",
+			Help: "How long a daemon that is told to stop says so, and still answers, before it refuses new calls.",
+			read: func(r *reading, v string) error { return readDuration(v, 0, MaxDrainDelay, &r.opt.DrainDelay) },
+		},
+		{
 			Flag: "shutdown-timeout", Env: "RATELIMITD_SHUTDOWN_TIMEOUT", Default: "10s",
 			Values: "1ms to 10m", Help: "How long calls in flight may take to end when the process is stopped.",
 			read: func(r *reading, v string) error {

@@ -71,6 +71,7 @@ func TestEachSettingHasItsPlace(t *testing.T) {
 			nil,
 			func(o *Options) { o.DecisionTimeout = 25 * time.Millisecond },
 		},
+		{"drain delay", env{"RATELIMITD_DRAIN_DELAY": "5s"}, nil, func(o *Options) { o.DrainDelay = 5 * time.Second }},
 		{"shutdown timeout", nil, []string{"--shutdown-timeout", "3s"}, func(o *Options) { o.ShutdownTimeout = 3 * time.Second }},
 		{"memory limit", env{"RATELIMITD_MEMORY_LIMIT": "2GiB"}, nil, func(o *Options) { o.MemoryLimit = 2 << 30 }},
 		{"memory limit in bytes", env{"RATELIMITD_MEMORY_LIMIT": "1048576"}, nil, func(o *Options) { o.MemoryLimit = 1 << 20 }},
@@ -367,6 +368,7 @@ func TestOptionsThatNoSettingGivesAreRefusedToo(t *testing.T) {
 		"store":            func(o *Options) { o.Store = "disk" },
 		"memory limit":     func(o *Options) { o.MemoryLimit = 0 },
 		"decision timeout": func(o *Options) { o.DecisionTimeout = 0 },
+		"drain delay":      func(o *Options) { o.DrainDelay = -time.Second },
 		"shutdown timeout": func(o *Options) { o.ShutdownTimeout = 0 },
 	} {
 		opt := DefaultOptions()

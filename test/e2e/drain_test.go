@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"testing"
+
+	rls "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/ratelimitd/ratelimitd/test/harness"
+)
+
+// TestADaemonThatDrainsSaysSoAndAnswersOn sends SIGTERM: whoever asks for health is sent elsewhere, whoever has not heard
+// of it yet is still answered.
+func TestADaemonThatDrainsSaysSoAndAnswersOn(t *testing.T) {
+	t.Parallel()
+	d := harness.Daemon(t, harness.Env{"RATELIMITD_DRAIN_DELAY": "10m"})
+	c := dial(t, d.GRPCAddr)
+	d.Terminate()
+	awaitDraining(t, d)
+	if r := get(t, d.URL("/readyz"), ""); r.status != http.StatusServiceUnavailable {
+		t.Errorf("/readyz answers %d, want 503: %s", r.status, r.body)
+	}
+	if r := get(t, d.URL("/healthz"), ""); r.status != http.StatusOK {
+		t.Errorf("/healthz answers %d, want 200: a daemon that drains must not be killed for it: %s", r.status, r.body)
+	}
+	if res := c.mustAsk(t, "123"); !isOK(res) {
+		t.Errorf("a call is answered %v, want OK", res)
+	}
+	d.Terminate()
+	if err := d.Wait(); err != nil {
+		t.Errorf("a second signal ends the daemon with %v, want status 0", err)
+	}
+}
+
+// TestASecondSignalEndsAtOnce sends it while a call waits for a Redis that hangs, and may go on to for minutes.
+func TestASecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	redis := harness.Redis(t)
+	env := with(onRedis(redis), "RATELIMITD_SHUTDOWN_TIMEOUT", "10m")
+	d := harness.Daemon(t, with(env, "RATELIMITD_DECISION_TIMEOUT", "1m"))
+	c := dial(t, d.GRPCAddr)
+	c.admitted(t, "123", 1)
+	redis.Pause()
+	defer redis.Resume()
+	stream, err := c.startAsking(t, "123")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Terminate()
+	harness.WaitFor(t, "the daemon is not ready", func(ctx context.Context) error {
+		r, err := fetch(ctx, d.URL("/readyz"), "")
+		if err == nil && r.status != http.StatusServiceUnavailable {
+			err = fmt.Errorf("/readyz answers %d", r.status)
+		}
+		return err
+	})
+	d.Terminate()
+	if err := d.Wait(); err != nil {
+		t.Errorf("the daemon ends with %v, want status 0", err)
+	}
+	if err := stream.RecvMsg(new(rls.RateLimitResponse)); err == nil {
+		t.Error("the call that was cut off was answered")
+	}
+}
+
+// awaitDraining waits until a daemon's health says that calls should go elsewhere.
+func awaitDraining(t *testing.T, d *harness.DaemonProcess) {
+	t.Helper()
+	health := healthpb.NewHealthClient(connect(t, d.GRPCAddr))
+	harness.WaitFor(t, "health is NOT_SERVING", func(ctx context.Context) error {
+		res, err := health.Check(ctx, &healthpb.HealthCheckRequest{Service: rateLimitService})
+		if err == nil && res.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
+			err = fmt.Errorf("it is %s", res.GetStatus())
+		}
+		return err
+	})
+}
