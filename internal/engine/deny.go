@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -156,7 +157,7 @@ func errUnpriced(model string) *CostError {
 
 // translate turns an error of the store, or of the call, into one of the cost API; the context's stay what they are. mismatch is
 // what an id that is known with other contents comes to.
-func (e *Engine) translate(ctxErr, err error, mismatch *CostError) error {
+func (e *Engine) translate(ctx context.Context, err error, mismatch *CostError) error {
 	var cost *CostError
 	switch {
 	case errors.As(err, &cost):
@@ -168,10 +169,10 @@ func (e *Engine) translate(ctxErr, err error, mismatch *CostError) error {
 		return errNotFound(err)
 	case errors.Is(err, ErrBadCall):
 		return &CostError{Reason: InvalidArgument, Field: "subjects", Text: err.Error(), Err: err}
-	case ctxErr != nil:
-		return fmt.Errorf("the call has ended: %w", ctxErr)
+	case ctx.Err() != nil:
+		return fmt.Errorf("the call has ended: %w", ctx.Err())
 	default:
-		e.trouble(err)
+		e.trouble(ctx, err)
 		return errStore(err)
 	}
 }

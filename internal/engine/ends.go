@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/store"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
 // Bounds of what the engine ends in the background.
@@ -30,21 +31,24 @@ type ends struct {
 	running               sync.WaitGroup
 }
 
-// settle tries an end of a stream again. cause is why the first try failed.
-func (x *ends) settle(e *Engine, st *store.Settlement, cause error) {
-	if !x.later(e, st, &x.settlements, maxEnds, e.lost) {
-		e.lost(cause)
+// settle tries an end of a stream again, in the trace of its call. cause is why the first try failed.
+func (x *ends) settle(ctx context.Context, e *Engine, st *store.Settlement, cause error) {
+	ctx = telemetry.OnlyTrace(ctx)
+	if !x.later(ctx, e, st, &x.settlements, maxEnds, e.lost) {
+		e.lost(ctx, cause)
 	}
 }
 
 // release releases a hold that no caller knows of, if there is one.
 func (x *ends) release(e *Engine, st *store.Settlement) {
-	x.later(e, st, &x.releases, maxReleases, func(error) {})
+	x.later(context.Background(), e, st, &x.releases, maxReleases, func(context.Context, error) {})
 }
 
 // later tries in the background, and hands what it gives up with to lost. It reports false when so many of the kind are pending that
 // it does not try.
-func (x *ends) later(e *Engine, st *store.Settlement, pending *atomic.Int64, most int64, lost func(error)) bool {
+func (x *ends) later(
+	ctx context.Context, e *Engine, st *store.Settlement, pending *atomic.Int64, most int64, lost func(context.Context, error),
+) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.closed || pending.Load() >= most {
@@ -53,8 +57,8 @@ func (x *ends) later(e *Engine, st *store.Settlement, pending *atomic.Int64, mos
 	pending.Add(1)
 	x.running.Go(func() {
 		defer pending.Add(-1)
-		if err := x.again(e, st); err != nil {
-			lost(err)
+		if err := x.again(ctx, e, st); err != nil {
+			lost(ctx, err)
 		}
 	})
 	return true
@@ -65,7 +69,7 @@ func (x *ends) pending() int64 { return x.settlements.Load() + x.releases.Load()
 
 // again tries until the store takes it, with pauses that double. When the engine is closed it tries once more. It errs when it
 // gives up.
-func (x *ends) again(e *Engine, st *store.Settlement) error {
+func (x *ends) again(ctx context.Context, e *Engine, st *store.Settlement) error {
 	until := time.Now().Add(endsTriedFor)
 	timer := time.NewTimer(firstRetry)
 	defer timer.Stop()
@@ -76,7 +80,7 @@ func (x *ends) again(e *Engine, st *store.Settlement) error {
 		case <-x.stop:
 			last = true
 		}
-		err := e.tryEnd(context.Background(), st)
+		err := e.tryEnd(ctx, st)
 		left := time.Until(until)
 		if err == nil || last || left <= 0 {
 			return err
@@ -85,9 +89,9 @@ func (x *ends) again(e *Engine, st *store.Settlement) error {
 	}
 }
 
-func (e *Engine) lost(cause error) {
+func (e *Engine) lost(ctx context.Context, cause error) {
 	e.opt.Metrics.LostEnds.Inc()
-	e.opt.Log.LostEnd(cause)
+	e.opt.Log.LostEnd(ctx, cause)
 }
 
 // Close ends what the engine does in the background: each settlement and release that the store has not taken is tried

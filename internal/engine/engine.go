@@ -122,7 +122,7 @@ func (e *Engine) Decide(ctx context.Context, call *policy.Call, dec *Decision) e
 	if holds != nil {
 		dec.Hold = e.tokenByRule(sc, holds, dec)
 	}
-	e.addRefunds(sc, refundErr, dec)
+	e.addRefunds(ctx, sc, refundErr, dec)
 	e.told(ctx, call, sc.resolution.Admit, dec, began)
 	return nil
 }
@@ -194,7 +194,7 @@ func (e *Engine) consult(ctx context.Context, sc *scratch, began, deadline time.
 		if err := e.opt.Store.Admit(ctx, &sc.request, &sc.answer); err != nil {
 			return fromNobody, fmt.Errorf("asking the store: %w", err)
 		}
-		if e.stale(snapshot, sc.answer.Stale, checks) {
+		if e.stale(ctx, snapshot, sc.answer.Stale, checks) {
 			continue
 		}
 		sc.judge(checks, &sc.answer)
@@ -216,7 +216,7 @@ func (sc *scratch) ask(checks []policy.Check, deadline time.Time) {
 }
 
 // stale takes note of overrides that have changed and reports whether there were any.
-func (e *Engine) stale(snapshot *policy.Snapshot, news []store.Stale, checks []policy.Check) bool {
+func (e *Engine) stale(ctx context.Context, snapshot *policy.Snapshot, news []store.Stale, checks []policy.Check) bool {
 	for i := range news {
 		n := &news[i]
 		if n.Check >= len(checks) {
@@ -224,7 +224,7 @@ func (e *Engine) stale(snapshot *policy.Snapshot, news []store.Stale, checks []p
 		}
 		err := e.overrides.learn(snapshot, checks[n.Check].Subject, n.Version, n.Value)
 		if err != nil {
-			e.opt.Log.BadOverride(err)
+			e.opt.Log.BadOverride(ctx, err)
 		}
 	}
 	return len(news) > 0
@@ -257,7 +257,7 @@ func (e *Engine) refund(
 			}
 			return err, nil
 		}
-		if e.stale(snapshot, sc.answer.Stale, checks) { // then nothing was given back
+		if e.stale(ctx, snapshot, sc.answer.Stale, checks) { // then nothing was given back
 			continue
 		}
 		sc.judge(checks, &sc.answer)
@@ -276,9 +276,9 @@ func (e *Engine) refund(
 
 // addRefunds puts the answers of the descriptors that gave back beside those of the others. If the store could not do it the
 // call fails open for them: they were let through and nothing was counted.
-func (e *Engine) addRefunds(sc *scratch, storeErr error, dec *Decision) {
+func (e *Engine) addRefunds(ctx context.Context, sc *scratch, storeErr error, dec *Decision) {
 	if storeErr != nil {
-		e.trouble(storeErr)
+		e.trouble(ctx, storeErr)
 		for i, named := range sc.resolution.Of {
 			if named.Refund != 0 {
 				dec.Statuses[i] = Status{Matched: true, Tier: sc.resolution.Refund[0].Tier}
@@ -288,7 +288,7 @@ func (e *Engine) addRefunds(sc *scratch, storeErr error, dec *Decision) {
 		if !dec.Denied {
 			dec.Mode = FailedOpen
 		}
-		e.openFor(sc.resolution.Refund)
+		e.openFor(ctx, sc.resolution.Refund)
 		return
 	}
 	for i := range sc.refunds {
@@ -303,10 +303,10 @@ func (e *Engine) addRefunds(sc *scratch, storeErr error, dec *Decision) {
 }
 
 // openFor counts and logs that a call was let through for these tiers.
-func (e *Engine) openFor(checks []policy.Check) {
+func (e *Engine) openFor(ctx context.Context, checks []policy.Check) {
 	for i := range checks {
 		e.counters.failedOpen(checks[i].Tier)
-		e.opt.Log.FailedOpen(checks[i].Tier)
+		e.opt.Log.FailedOpen(ctx, checks[i].Tier)
 	}
 }
 
@@ -315,20 +315,20 @@ func (e *Engine) failed(ctx context.Context, sc *scratch, err error, dec *Decisi
 	if ctx.Err() != nil {
 		return fmt.Errorf("deciding: %w", context.Cause(ctx))
 	}
-	e.fail(sc, err, dec)
+	e.fail(ctx, sc, err, dec)
 	return nil
 }
 
 // fail answers by the tiers' on_store_failure: the call is denied if any tier that it touches denies then.
-func (e *Engine) fail(sc *scratch, err error, dec *Decision) {
-	e.trouble(err)
+func (e *Engine) fail(ctx context.Context, sc *scratch, err error, dec *Decision) {
+	e.trouble(ctx, err)
 	dec.Mode = FailedOpen
 	shut := uint64(0)
 	for i := range sc.resolution.Admit {
 		check := &sc.resolution.Admit[i]
 		if check.OnStoreFailure == policy.Deny {
 			shut |= 1 << i
-			e.opt.Log.FailedShut(check.Tier)
+			e.opt.Log.FailedShut(ctx, check.Tier)
 		}
 	}
 	if shut != 0 {
@@ -350,18 +350,18 @@ func (e *Engine) fail(sc *scratch, err error, dec *Decision) {
 		dec.decide(st)
 	}
 	if dec.Mode == FailedOpen {
-		e.openFor(sc.resolution.Admit)
+		e.openFor(ctx, sc.resolution.Admit)
 	}
 }
 
 // trouble counts and logs that the store gave no answer.
-func (e *Engine) trouble(err error) {
+func (e *Engine) trouble(ctx context.Context, err error) {
 	kind := kindOf(err)
 	e.counters.storeError(kind)
 	if kind == telemetry.KindUnavailable || kind == telemetry.KindTimeout {
 		e.opt.Metrics.StoreUp.Set(0)
 	}
-	e.opt.Log.StoreTrouble(err, kind)
+	e.opt.Log.StoreTrouble(ctx, err, kind)
 }
 
 func kindOf(err error) string {

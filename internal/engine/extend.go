@@ -34,7 +34,7 @@ func (e *Engine) Extend(ctx context.Context, x *Extension) (*Extended, error) {
 	began := time.Now()
 	from, err := e.consult(ctx, sc, began, began.Add(e.opt.Timeout))
 	if err != nil {
-		cost := e.translate(ctx.Err(), err, &CostError{
+		cost := e.translate(ctx, err, &CostError{
 			Reason: ReservationNotFound, Text: "the reservation is not the one that the id was given for",
 		})
 		if tok.unheld && errors.Is(err, store.ErrNoHold) {

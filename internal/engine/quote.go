@@ -54,7 +54,7 @@ func (e *Engine) look(ctx context.Context, snapshot *policy.Snapshot, q *QuoteAs
 	began := time.Now()
 	from, err := e.consult(ctx, sc, began, began.Add(e.opt.Timeout))
 	if err != nil {
-		return e.translate(ctx.Err(), err, &CostError{Reason: IdempotencyMismatch, Text: "a quote has no id"})
+		return e.translate(ctx, err, &CostError{Reason: IdempotencyMismatch, Text: "a quote has no id"})
 	}
 	if from != fromStore {
 		return nil

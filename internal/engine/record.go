@@ -31,7 +31,7 @@ func (e *Engine) Record(ctx context.Context, r *Record) (*Receipt, error) {
 	}
 	parts, err := e.partsFor(snapshot, r.Spender.call(snapshot))
 	if err != nil {
-		return nil, e.translate(ctx.Err(), err, nil)
+		return nil, e.translate(ctx, err, nil)
 	}
 	id := keyedID("record", r.Spender.subject(snapshot), r.Key)
 	out, err := e.settle(ctx, &store.Settlement{
@@ -39,7 +39,7 @@ func (e *Engine) Record(ctx context.Context, r *Record) (*Receipt, error) {
 		Book: micros(occurred), Memo: c.memo.encode(),
 	})
 	if err != nil {
-		return nil, e.translate(ctx.Err(), err, &CostError{
+		return nil, e.translate(ctx, err, &CostError{
 			Reason: IdempotencyMismatch, Text: "the idempotency_key was used before for another record; use a new one",
 		})
 	}

@@ -127,7 +127,7 @@ func (rv *reserving) run(ctx context.Context) (*Grant, error) {
 			if ctx.Err() != nil {
 				rv.forget()
 			}
-			return nil, rv.engine.translate(ctx.Err(), err, &CostError{
+			return nil, rv.engine.translate(ctx, err, &CostError{
 				Reason: IdempotencyMismatch, Text: "the idempotency_key was used before for another reservation; use a new one",
 			})
 		case rv.answer.Hold.Repeat && rv.dec.Mode == Stored:

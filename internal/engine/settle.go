@@ -32,7 +32,7 @@ func (e *Engine) Settle(ctx context.Context, s *Settlement) (*Receipt, error) {
 	}
 	receipt, err := e.settleToken(ctx, tok, report, s.fingerprint())
 	if err != nil {
-		return nil, e.translate(ctx.Err(), err, &CostError{
+		return nil, e.translate(ctx, err, &CostError{
 			Reason: IdempotencyMismatch, Text: "the reservation was settled otherwise before, or released; it is settled once",
 		})
 	}
@@ -177,7 +177,7 @@ func (e *Engine) Release(ctx context.Context, reservationID, key string) (*Recei
 		Parts: tok.storeParts(), ID: string(tok.id[:]), Fingerprint: releasePrint, Release: true,
 	})
 	if err != nil {
-		cost := e.translate(ctx.Err(), err, &CostError{
+		cost := e.translate(ctx, err, &CostError{
 			Reason: ReservationNotActive, Text: "the reservation has been settled, and can no longer be released",
 		})
 		if tok.unheld && isReason(cost, ReservationNotFound) {
@@ -200,7 +200,7 @@ func (e *Engine) returnRequests(ctx context.Context, tok *token) {
 	call.Descriptors[0].Refund = true
 	storeErr, err := e.refund(ctx, &call, sc, tok.at, time.Now().Add(e.opt.Timeout))
 	if storeErr != nil && err == nil {
-		e.trouble(storeErr)
+		e.trouble(ctx, storeErr)
 	}
 }
 

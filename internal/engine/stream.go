@@ -31,19 +31,19 @@ func (e *Engine) EndStream(ctx context.Context, end *StreamEnd) {
 	if e.opt.Disabled {
 		return
 	}
-	st := e.endOf(end)
+	st := e.endOf(ctx, end)
 	if st == nil {
 		return
 	}
 	// The stream is over whether or not the caller waits for the answer.
 	ctx = context.WithoutCancel(ctx)
 	if err := e.tryEnd(ctx, st); err != nil {
-		e.ends.settle(e, st, err)
+		e.ends.settle(ctx, e, st, err)
 	}
 }
 
 // endOf is the end of a stream as the store takes it; nil if there is nothing to book.
-func (e *Engine) endOf(end *StreamEnd) *store.Settlement {
+func (e *Engine) endOf(ctx context.Context, end *StreamEnd) *store.Settlement {
 	end.bound()
 	report := &spent{
 		model: end.Model, usage: end.Usage, outcome: end.Outcome, cacheHit: end.CacheHit, provider: end.Cost,
@@ -57,7 +57,7 @@ func (e *Engine) endOf(end *StreamEnd) *store.Settlement {
 			}
 			return e.settlementOf(tok, report, end.fingerprint())
 		}
-		e.opt.Log.BadEnd(err)
+		e.opt.Log.BadEnd(ctx, err)
 	}
 	if end.Usage == nil && end.Cost == nil {
 		return nil // nothing was reported, and nothing is held
@@ -126,10 +126,10 @@ func (e *Engine) tryEnd(ctx context.Context, st *store.Settlement) error {
 	case st.Release && errors.Is(err, store.ErrNoHold):
 		return nil // nothing was held
 	case errors.Is(err, store.ErrNoHold), errors.Is(err, store.ErrMismatch):
-		e.opt.Log.BadEnd(err) // of a stream longer than a day; or ended otherwise before
+		e.opt.Log.BadEnd(ctx, err) // of a stream longer than a day; or ended otherwise before
 		return nil
 	default:
-		e.trouble(err)
+		e.trouble(ctx, err)
 		return err
 	}
 }

@@ -80,7 +80,7 @@ func (e *Engine) CostUsage(ctx context.Context, userID string) ([]LimitState, er
 	sc := e.take()
 	defer e.give(sc)
 	if _, err := e.read(ctx, snapshot, sc, []store.Subject{subject}); err != nil {
-		return nil, e.translate(ctx.Err(), err, nil)
+		return nil, e.translate(ctx, err, nil)
 	}
 	return sc.states(), nil
 }
@@ -108,7 +108,7 @@ func (e *Engine) read(ctx context.Context, snapshot *policy.Snapshot, sc *scratc
 		if err := e.opt.Store.Admit(ctx, &sc.request, &sc.answer); err != nil {
 			return nil, fmt.Errorf("asking the store: %w", err)
 		}
-		if !e.stale(snapshot, sc.answer.Stale, checks) {
+		if !e.stale(ctx, snapshot, sc.answer.Stale, checks) {
 			sc.judge(checks, &sc.answer)
 			return plans, nil
 		}

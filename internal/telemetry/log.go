@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,10 +25,12 @@ const (
 	FieldPolicy     = "policy"     // a policy's name or path
 	FieldSetting    = "setting"    // a setting's name
 	FieldSignal     = "signal"     // a signal of the operating system
+	FieldSpanID     = "span_id"    // a span of a trace, 16 hexadecimal digits
 	FieldStack      = "stack"      // a goroutine's stack
 	FieldStore      = "store"      // the store's kind
 	FieldSuppressed = "suppressed" // lines of the same kind left out since the last one
 	FieldTier       = "tier"       // a tier of the policy
+	FieldTraceID    = "trace_id"   // a trace, 32 hexadecimal digits
 	FieldVersion    = "version"    // a version of this program
 	FieldWarning    = "warning"    // a policy's warning
 )
@@ -95,50 +98,50 @@ func (l *Log) Flush() error {
 
 // StoreTrouble says that the store gave no answer, at most once a second per Kind constant, with the number of lines
 // left out since the last one.
-func (l *Log) StoreTrouble(err error, kind string) {
+func (l *Log) StoreTrouble(ctx context.Context, err error, kind string) {
 	if suppressed, ok := l.admit("store:" + kind); ok {
 		l.Error("the store gave no answer",
-			zap.String(FieldKind, kind), zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
+			zap.String(FieldKind, kind), zap.Int64(FieldSuppressed, suppressed), zap.Error(err), InTrace(ctx))
 	}
 }
 
 // FailedOpen says that a call was let through because the store could not be asked, at most once a second per tier.
 // The tier is a name of the policy.
-func (l *Log) FailedOpen(tier string) {
+func (l *Log) FailedOpen(ctx context.Context, tier string) {
 	if suppressed, ok := l.admit("open:" + tier); ok {
 		l.Warn("let a call through uncounted because the store gave no answer",
-			zap.String(FieldTier, tier), zap.Int64(FieldSuppressed, suppressed))
+			zap.String(FieldTier, tier), zap.Int64(FieldSuppressed, suppressed), InTrace(ctx))
 	}
 }
 
 // FailedShut says that a call was denied because the store could not be asked, at most once a second per tier.
-func (l *Log) FailedShut(tier string) {
+func (l *Log) FailedShut(ctx context.Context, tier string) {
 	if suppressed, ok := l.admit("shut:" + tier); ok {
 		l.Warn("denied a call because the store gave no answer",
-			zap.String(FieldTier, tier), zap.Int64(FieldSuppressed, suppressed))
+			zap.String(FieldTier, tier), zap.Int64(FieldSuppressed, suppressed), InTrace(ctx))
 	}
 }
 
 // BadOverride says that a subject's stored override does not parse under the policy in force, at most once a second. The
 // subject has its plan's limits meanwhile.
-func (l *Log) BadOverride(err error) {
+func (l *Log) BadOverride(ctx context.Context, err error) {
 	if suppressed, ok := l.admit("override"); ok {
-		l.Error("a stored override is not in force", zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
+		l.Error("a stored override is not in force", zap.Int64(FieldSuppressed, suppressed), zap.Error(err), InTrace(ctx))
 	}
 }
 
 // LostEnd says that the end of a stream was given up because the store could not be asked, at most once a second. Its hold ends
 // by its lease.
-func (l *Log) LostEnd(err error) {
+func (l *Log) LostEnd(ctx context.Context, err error) {
 	if suppressed, ok := l.admit("end"); ok {
-		l.Error("a settlement is lost: its hold ends by its lease", zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
+		l.Error("a settlement is lost: its hold ends by its lease", zap.Int64(FieldSuppressed, suppressed), zap.Error(err), InTrace(ctx))
 	}
 }
 
 // BadEnd says that the end of a stream could not be matched to its hold, at most once a second.
-func (l *Log) BadEnd(err error) {
+func (l *Log) BadEnd(ctx context.Context, err error) {
 	if suppressed, ok := l.admit("badend"); ok {
-		l.Warn("the end of a stream is not its hold's", zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
+		l.Warn("the end of a stream is not its hold's", zap.Int64(FieldSuppressed, suppressed), zap.Error(err), InTrace(ctx))
 	}
 }
 

@@ -21,21 +21,21 @@ func TestTroubleIsLoggedOncePerSecondAndKindWithACountOfTheRest(t *testing.T) {
 	boom := errors.New("boom")
 
 	for range 5 {
-		log.StoreTrouble(boom, KindTimeout)
+		log.StoreTrouble(t.Context(), boom, KindTimeout)
 	}
-	log.StoreTrouble(boom, KindUnavailable)
+	log.StoreTrouble(t.Context(), boom, KindUnavailable)
 	if got := lines.Len(); got != 2 {
 		t.Fatalf("5 timeouts and 1 unavailable within a second wrote %d lines, want 2", got)
 	}
 	now = now.Add(sampleEvery)
-	log.StoreTrouble(boom, KindTimeout)
+	log.StoreTrouble(t.Context(), boom, KindTimeout)
 	last := lines.All()[lines.Len()-1].ContextMap()
 	if got := last[FieldSuppressed]; got != int64(4) {
 		t.Errorf("the next line says %v were suppressed, want 4", got)
 	}
-	log.FailedOpen("user")
-	log.FailedOpen("user")
-	log.FailedShut("user")
+	log.FailedOpen(t.Context(), "user")
+	log.FailedOpen(t.Context(), "user")
+	log.FailedShut(t.Context(), "user")
 	if got := lines.Len(); got != 5 {
 		t.Errorf("%d lines in all, want 5: a fail-open and a fail-shut are kinds of their own", got)
 	}
