@@ -160,9 +160,6 @@ type Answer struct {
 	Held []int64
 	// Hold is what the request's hold came to; zero without one.
 	Hold HoldState
-	// Expired is how many leases this call is the first to find over, of holds that have a part at the subject without an ID. It is
-	// told for requests that ask for anything but plain requests of that subject; each lease that ends is told once, to one caller.
-	Expired int
 }
 
 // Change is something that makes an answer of the past untrue before its time.

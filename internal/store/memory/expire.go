@@ -27,6 +27,9 @@ func (s *Store) prune(sh *shard, sub *subject, now int64) {
 func (s *Store) expire(sh *shard, part *share) {
 	h, hg := part.hold, part.sub.holding
 	part.open = false
+	if part.sub.key.id == "" {
+		s.onLapse(1)
+	}
 	if part.counts() {
 		for u := range part.has {
 			hg.held[u] -= part.has[u]

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ratelimitd/ratelimitd/internal/store"
 	"github.com/ratelimitd/ratelimitd/internal/store/memory"
+	"github.com/ratelimitd/ratelimitd/internal/store/storetest"
 )
 
 // dayOfMoney is a limit of 1,000 nano-USD a day.
@@ -162,4 +163,11 @@ func TestTheGlobalSubjectIsNeverEvicted(t *testing.T) {
 	if usd, slots := spent(t, s, global); usd != 100 || slots != 1 {
 		t.Errorf("%d nano-USD and %d slots are used, want 100 and 1", usd, slots)
 	}
+}
+
+func TestEachLeaseThatEndsIsToldOnce(t *testing.T) {
+	clock, told := new(atomic.Int64), 0
+	f := fixture(t, memory.Options{Now: clock.Load, OnLapse: func(leases int) { told += leases }})
+	f.Set = clock.Store
+	storetest.RunLapses(t, f, func() int { return told })
 }

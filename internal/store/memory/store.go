@@ -32,6 +32,9 @@ type Options struct {
 	Now func() int64
 	// OnEvict hears of each evicted subject, and whether it was early. It must not block or call the store; nil for none.
 	OnEvict func(early bool)
+	// OnLapse hears of each lease found over, of holds that have a part at the subject without an ID. It must not block or call the
+	// store; nil for none.
+	OnLapse func(leases int)
 }
 
 // Stats is what the store holds and has given up.
@@ -49,6 +52,7 @@ type Store struct {
 	maxBytes int64
 	now      func() int64
 	onEvict  func(early bool)
+	onLapse  func(leases int)
 	seed     maphash.Seed
 	shards   []shard // the last one is the global subject's alone
 	onChange atomic.Pointer[func(store.Change)]
@@ -83,10 +87,14 @@ func New(opt Options) *Store {
 	if opt.OnEvict == nil {
 		opt.OnEvict = func(bool) {}
 	}
+	if opt.OnLapse == nil {
+		opt.OnLapse = func(int) {}
+	}
 	s := &Store{
 		maxBytes: opt.MaxBytes,
 		now:      opt.Now,
 		onEvict:  opt.OnEvict,
+		onLapse:  opt.OnLapse,
 		seed:     maphash.MakeSeed(),
 		shards:   make([]shard, opt.Shards+1),
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,6 +70,7 @@ type batcher struct {
 	cluster bool
 	clock   func() int64
 	onBatch func(int)
+	onLapse func(int)
 	timeout time.Duration
 
 	jobs   sync.Pool       // of *job
@@ -94,6 +96,7 @@ func newBatcher(client redis.UniversalClient, script *redis.Script, build func(*
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &batcher{
 		client: client, script: script, build: build, cluster: opt.Cluster, clock: opt.clock, onBatch: opt.OnBatch,
+		onLapse: opt.OnLapse,
 		timeout: opt.Timeout, ctx: ctx, cancel: cancel, wake: make(chan struct{}, senders),
 	}
 	b.jobs.New = func() any {
@@ -342,6 +345,10 @@ func (b *batcher) deliver(jobs []*job, replies []string, err error) {
 	if b.onBatch != nil {
 		b.onBatch(len(jobs))
 	}
+	if err == nil && len(replies) == len(jobs)+1 { // behind the answers stands how many leases were found over
+		b.lapsed(replies[len(jobs)])
+		replies = replies[:len(jobs)]
+	}
 	if err == nil && len(replies) != len(jobs) {
 		err = fmt.Errorf("%d answers to %d requests", len(replies), len(jobs))
 	}
@@ -354,6 +361,12 @@ func (b *batcher) deliver(jobs []*job, replies []string, err error) {
 			continue
 		}
 		j.answer(replies[i], nil)
+	}
+}
+
+func (b *batcher) lapsed(leases string) {
+	if n, err := strconv.Atoi(leases); err == nil && b.onLapse != nil {
+		b.onLapse(n)
 	}
 }
 

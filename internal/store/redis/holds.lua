@@ -13,6 +13,7 @@
 -- An open hold's status is that of its lease: nothing is written when it ends.
 
 local SLOT, GIVES_BACK = 1, 2 -- flags of a hold
+local HAS_USD, HAS_TOKENS = 4, 8 -- of an open hold, besides
 local IN_USD, IN_TOKENS, IN_OPEN = 1, 2, 4 -- a subject's part in a hold
 local NO_HOLD, ACTIVE, CLOSED, RELEASED, EXPIRED = 0, 1, 2, 3, 4
 local OPEN, OPEN_SIZE = '>BI7I7I7', 22
@@ -20,9 +21,9 @@ local RECORD, RECORD_SIZE = '>BBc8I7I7I7I7I2B', 41
 local PART_SIZE, PART_FIELDS = 9, 3
 local CLOSING, CLOSING_SIZE = '>BBc8I7I7I7', 31
 local KEEP_ANSWERS = 86400000000
-local LONGEST_LEASE = 3600000000
 local WAITER_LIFE = 3000000
 local MOST_ENDED = 128 -- leases whose end one script call books for a subject; the others have no slot any more
+local NO_ID = ':}:' -- ends the key of a subject without an ID
 local MISMATCH, UNKNOWN = 8, 9 -- verdicts beside those of log.lua
 
 -- The id of a hold among the holds of any of its subjects.
@@ -31,6 +32,16 @@ local function id_at(subject, first, id)
 end
 
 local now_text, before_text, after_text = sformat('%.0f', clock), sformat('%.0f', -clock), sformat('(%.0f', clock)
+
+-- The flags of a subject's open hold: by its part in the hold, and the hold's flags.
+local function open_flags(part, flags)
+  return (part >= IN_OPEN and SLOT or 0) + (floor(flags / GIVES_BACK) % 2) * GIVES_BACK + (part % IN_OPEN) * HAS_USD
+end
+
+-- The ledger of what is IN_USD or IN_TOKENS of a subject.
+local function ledger_of(subject, part)
+  return load_ledger(subject .. (part == IN_USD and 'u' or 't'))
+end
 
 local function pack_open(flags, at, usd, tokens, id)
   return spack(OPEN, flags, at, usd, tokens) .. id
@@ -86,6 +97,10 @@ end
 -- their leases ends, and whether anybody waits.
 local known = {}
 
+-- How many leases this script call has found over of holds at the subject without an ID, in which all that are limited as a whole have
+-- a part: so each is counted once. It stands behind the answers, if there are any.
+local leases_over = 0
+
 -- Takes an ended hold's amount of one unit out of a ledger: it is no longer held, and where the hold says so no longer used.
 local function end_amount(ledger, at, amount, gives)
   if at <= ledger.born then
@@ -113,19 +128,20 @@ local function end_leases(subject)
     local money, counted = false, false
     for i = 1, #ended do -- all that can fail comes before the first write
       local flags = sbyte(ended[i])
-      money = money or floor(flags / 4) % 2 == 1 and load_ledger(subject .. 'u')
-      counted = counted or floor(flags / 8) % 2 == 1 and load_ledger(subject .. 't')
+      money = money or floor(flags / HAS_USD) % 2 == 1 and ledger_of(subject, IN_USD)
+      counted = counted or floor(flags / HAS_TOKENS) % 2 == 1 and ledger_of(subject, IN_TOKENS)
     end
     if #ended > 0 then
       call('ZREM', key, unpack(ended))
+      leases_over = leases_over + (ssub(subject, -3) == NO_ID and #ended or 0)
     end
     for i = 1, #ended do
       local flags, at, usd, tokens = sunpack(OPEN, ended[i])
       local gives = floor(flags / GIVES_BACK) % 2 == 1
-      if floor(flags / 4) % 2 == 1 then
+      if floor(flags / HAS_USD) % 2 == 1 then
         end_amount(money, at, usd, gives)
       end
-      if floor(flags / 8) % 2 == 1 then
+      if floor(flags / HAS_TOKENS) % 2 == 1 then
         end_amount(counted, at, tokens, gives)
       end
     end
@@ -148,11 +164,10 @@ local function slots_in_use(it)
   return it.used, it.first
 end
 
--- Keeps a hold among the open ones, for longer than the subject's ledgers: what they hold is counted down when its lease ends, or
--- it is settled. `retain` is how long they keep it.
+-- Keeps a hold among the open ones. `retain` is how long the subject's ledgers keep it.
 local function open_hold(it, hold, slot, expires, retain)
   call('ZADD', it.key, sformat('%.0f', slot and expires or -expires), hold)
-  local life = LONGEST_LEASE + 2 * retain + GRACE
+  local life = open_life(retain)
   if not it.lives or it.lives < life then
     it.lives = life
     call('PEXPIRE', it.key, sformat('%d', life / 1000))
@@ -197,4 +212,12 @@ end
 local function slot_wait(it, missing)
   local found = call('ZRANGEBYSCORE', it.key, after_text, '+inf', 'WITHSCORES', 'LIMIT', sformat('%d', missing - 1), '1')
   return found[2] and tonumber(found[2]) - clock or NEVER
+end
+
+-- The answers of all requests, and behind them how many leases were found over, if any were.
+local function with_leases_over(answers)
+  if leases_over > 0 then
+    answers[#answers + 1] = sformat('%d', leases_over)
+  end
+  return answers
 end

@@ -19,6 +19,7 @@
 local clock = read_clock()
 
 local LEDGER_VERSION = 2
+local LONGEST_LEASE = 3600000000
 local LEDGER, LEDGER_SIZE = '>BBBI7I4I4I7I7I7I7I7I7I7I7I7', 81
 local SPAN, SPAN_SIZE, SPAN_FIELDS = 'I7BI4I7I7I7', 33, 6
 local FEW_SPANS_END = '212' -- the last byte of a head with FEW_WINDOWS windows
@@ -586,6 +587,12 @@ end
 
 -- A decision that takes nothing notes only how long entries are to be kept: where its windows stand it keeps to itself, since its
 -- clock may have been ahead.
+-- How long a subject's open holds are kept, for ledgers that keep theirs for `retain`: longer than those, since what a hold has there is
+-- counted down when its lease ends.
+local function open_life(retain)
+  return LONGEST_LEASE + 2 * retain + GRACE
+end
+
 local function write_ledgers()
   for i = 1, #renewed do
     local ledger = renewed[i]
@@ -593,7 +600,7 @@ local function write_ledgers()
       local lifetime = ledger_lifetime(ledger)
       call('SETRANGE', ledger.key, RETENTION_OFFSET, spack('>I7I7I7', ledger.retain, ledger.asked, ledger.expires))
       call('PEXPIRE', ledger.key, lifetime)
-      local open, life = ssub(ledger.key, 1, -2) .. 'h', (3600000000 + 2 * ledger.retain + GRACE) / 1000 -- see open_hold
+      local open, life = ssub(ledger.key, 1, -2) .. 'h', open_life(ledger.retain) / 1000
       local lives = call('PTTL', open)
       if lives > 0 and lives < life then
         call('PEXPIRE', open, sformat('%d', life))

@@ -41,6 +41,9 @@ type Options struct {
 	Timeout        time.Duration // DefaultTimeout if 0
 	// OnBatch is told how many decisions went into each script call; nil for none.
 	OnBatch func(decisions int)
+	// OnLapse is told how many leases a script call was the first to find over, of holds that have a part at the subject without an
+	// ID; nil for none. It must not block.
+	OnLapse func(leases int)
 
 	clock func() int64 // a test's clock in place of Redis's own, microseconds
 }

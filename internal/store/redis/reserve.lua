@@ -233,10 +233,9 @@ local function take()
   for i, check in ipairs(subjects) do
     local p = i * PART_FIELDS - 2
     local slot = hold.slot and parts[p] >= IN_OPEN
-    local flags = (slot and SLOT or 0) + (floor(hold.flags / GIVES_BACK) % 2) * GIVES_BACK + (parts[p] % IN_OPEN) * 4
     parts[p] = parts[p] % IN_OPEN + (slot and IN_OPEN or 0)
     if parts[p] > 0 then
-      open_hold(end_leases(check.subject), pack_open(flags, at, hold.usd, hold.tokens, id_at(check.subject, request.first, hold.id)),
+      open_hold(end_leases(check.subject), pack_open(open_flags(parts[p], hold.flags), at, hold.usd, hold.tokens, id_at(check.subject, request.first, hold.id)),
         slot, record.expires, retains[p])
     end
   end
@@ -266,9 +265,7 @@ local function each_open(record, fn)
     local part = subject ~= last and part_of(record, subject) or 0
     last = subject
     if part > 0 then
-      local slot = part >= IN_OPEN
-      local flags = (slot and SLOT or 0) + (floor(record.flags / GIVES_BACK) % 2) * GIVES_BACK + (part % IN_OPEN) * 4
-      fn(subject, flags, id_at(subject, request.first, request.hold.id), slot)
+      fn(subject, open_flags(part, record.flags), id_at(subject, request.first, request.hold.id), part >= IN_OPEN)
     end
   end
 end
@@ -278,7 +275,7 @@ end
 local function plan_raise(plans, record, subject, more_usd, more_tokens)
   local part = part_of(record, subject)
   for u, more in ipairs({ more_usd, more_tokens }) do
-    local ledger = more > 0 and floor(part / u) % 2 == 1 and load_ledger(subject .. (u == IN_USD and 'u' or 't'))
+    local ledger = more > 0 and floor(part / u) % 2 == 1 and ledger_of(subject, u)
     if ledger and ledger.slots > 0 and record.at > ledger.born then -- else it was reset
       plans[#plans + 1] = { ledger, more, find_taken(ledger, record.at) }
     end
@@ -458,4 +455,4 @@ for r = 1, arguments do
 end
 write_logs(dirty, renewed_logs, clock)
 write_ledgers()
-return answers
+return with_leases_over(answers)

@@ -2,7 +2,7 @@
 --
 -- KEYS: per settlement, the open holds of each of its subjects. ARGV: one settlement each: '>BBc8I7I7I7' number of subjects, flags,
 -- fingerprint, nano-USD, tokens, when to book without a hold; '>I7I7' of each subject its longest windows of USD and of tokens;
--- '>B' length of the id; the id; the memo. Returns one answer per settlement: '>BBBBI7I7I7I7I7I7I7' ADMITTED, what the hold was,
+-- '>B' length of the id; the id; the memo. Returns one answer per settlement: '>BBBBI7I7I7I7I7I7' ADMITTED, what the hold was,
 -- status, 1 if it is a repeat; clock, admission, nano-USD and tokens held, nano-USD and tokens booked now; and the memo.
 
 local RELEASE, KEEP, CANCEL, PIECE, WAITING = 1, 2, 4, 8, 16 -- flags; CANCEL undoes a hold as if it had never been, PIECE a hit
@@ -50,10 +50,10 @@ end
 local function booked_in(subject, record, i, usd, tokens)
   local all, part = {}, record.parts[i * PART_FIELDS - 2]
   if part % 2 == 1 then
-    all[1] = booked_at(load_ledger(subject .. 'u'), record, record.parts[i * PART_FIELDS - 1], usd, record.usd)
+    all[1] = booked_at(ledger_of(subject, IN_USD), record, record.parts[i * PART_FIELDS - 1], usd, record.usd)
   end
   if floor(part / IN_TOKENS) % 2 == 1 then
-    all[#all + 1] = booked_at(load_ledger(subject .. 't'), record, record.parts[i * PART_FIELDS], tokens, record.tokens)
+    all[#all + 1] = booked_at(ledger_of(subject, IN_TOKENS), record, record.parts[i * PART_FIELDS], tokens, record.tokens)
   end
   return all
 end
@@ -69,8 +69,7 @@ local function settle(st, record)
   local gives = floor(record.flags / GIVES_BACK) % 2 == 1
   local parts = {}
   for i = 1, min(record.count, st.count) do
-    local part, subject = record.parts[i * PART_FIELDS - 2], st.subjects[i]
-    local flags = (part >= IN_OPEN and SLOT or 0) + (gives and GIVES_BACK or 0) + (part % IN_OPEN) * 4
+    local flags, subject = open_flags(record.parts[i * PART_FIELDS - 2], record.flags), st.subjects[i]
     parts[i] = {
       key = subject .. 'h', booked = booked_in(subject, record, i, usd, tokens),
       open = pack_open(flags, record.at, record.usd, record.tokens, id_at(subject, st.subjects[1], st.id)),
@@ -107,7 +106,7 @@ local function book(st, key)
     for u, amount in ipairs({ st.usd, st.tokens }) do
       local longest = st.longest[i][u]
       if longest > 0 and amount > 0 and at > clock - longest then
-        local ledger = load_ledger(subject .. (u == 1 and 'u' or 't'))
+        local ledger = ledger_of(subject, u)
         ledger.retain, ledger.asked = max(ledger.retain, longest), max(ledger.asked, clock)
         plans[#plans + 1] = { ledger, prepare_insert(ledger, at), amount }
       end
@@ -128,7 +127,7 @@ local function undo(st)
   for i, subject in ipairs(st.subjects) do
     for u, amount in ipairs({ st.usd, st.tokens }) do
       if st.longest[i][u] > 0 and amount > 0 then
-        local ledger = load_ledger(subject .. (u == 1 and 'u' or 't'))
+        local ledger = ledger_of(subject, u)
         local index, time, had = find_taken(ledger, st.book)
         if time and ledger.slots > 0 then
           found[#found + 1] = { ledger, index, time, had, -amount }
@@ -145,13 +144,11 @@ local function undo(st)
 end
 
 local function decide(st)
-  for _, subject in ipairs(st.subjects) do
-    if not st.piece then
-      end_leases(subject)
-    end
-  end
   if st.piece then
     return undo(st)
+  end
+  for _, subject in ipairs(st.subjects) do
+    end_leases(subject)
   end
   local key = st.subjects[1] .. 'h:' .. st.id
   local record = not st.waiting and load_record(key)
@@ -186,4 +183,4 @@ for r = 1, arguments do
   answers[r] = good and reply or failure(reply)
 end
 write_ledgers()
-return answers
+return with_leases_over(answers)
