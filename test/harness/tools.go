@@ -8,12 +8,16 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
 // minRedis is the oldest redis-server that will do, major and minor.
 var minRedis = [2]int{6, 2}
 
-// Root returns the root folder of the repository: the nearest folder at or above the working one that has a go.mod.
+// rootModule is how the go.mod in the repository's root begins. Those of modules within it begin otherwise.
+const rootModule = "module github.com/ratelimitd/ratelimitd\n"
+
+// Root returns the root folder of the repository: the nearest folder at or above the working one that has its go.mod.
 func Root(t TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -21,12 +25,13 @@ func Root(t TB) string {
 		t.Fatalf("find the repository: %v", err)
 	}
 	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.HasPrefix(string(text), rootModule) {
 			return dir
 		}
 		up := filepath.Dir(dir)
 		if up == dir {
-			t.Fatalf("find the repository: no go.mod at or above the working folder; run this inside the repository")
+			t.Fatalf("find the repository: its go.mod is not at or above the working folder; run this inside the repository")
 		}
 		dir = up
 	}

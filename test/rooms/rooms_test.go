@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -179,9 +180,12 @@ func sources(t *testing.T) map[string]*file {
 	return files
 }
 
-// isNoCode tells whether a folder holds no package of this module: what is built, tools with a module of their own, and
-// test data.
+// isNoCode tells whether a folder holds no package of this module: what is built, what has a module of its own, and test
+// data.
 func isNoCode(folder, root string) bool {
+	if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
+		return true
+	}
 	name := filepath.Base(folder)
 	return name == "testdata" || filepath.Dir(folder) == root && (name == "bin" || name == "tools")
 }
