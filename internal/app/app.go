@@ -13,7 +13,6 @@ import (
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -105,13 +104,14 @@ func New(opt Options, log *telemetry.Log) (*App, error) {
 
 func (a *App) openStore() error {
 	if a.opt.Store == StoreMemory {
-		s := memory.New(memory.Options{MaxBytes: a.opt.MemoryLimit, OnEvict: a.evicted})
+		s := memory.New(memory.Options{MaxBytes: a.opt.MemoryLimit, OnEvict: a.evicted, OnLapse: a.lapsed})
 		a.store = s
 		a.push("close the store", func(context.Context) error { return s.Close() })
 		return nil
 	}
 	opt := a.opt.Redis
 	opt.OnBatch = func(decisions int) { a.metrics.BatchSize.Observe(float64(decisions)) }
+	opt.OnLapse = a.lapsed
 	s, err := redis.New(opt)
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
@@ -119,26 +119,6 @@ func (a *App) openStore() error {
 	a.store = s
 	a.push("close the store", func(context.Context) error { return s.Close() })
 	return nil
-}
-
-func (a *App) evicted(early bool) {
-	if early {
-		a.metrics.EvictedEarly.Inc()
-		return
-	}
-	a.metrics.Evicted.Inc()
-}
-
-// gather collects the metrics, after those that are only read when they are asked for.
-func (a *App) gather() ([]*dto.MetricFamily, error) {
-	if s, ok := a.store.(*memory.Store); ok {
-		a.metrics.Subjects.Set(float64(s.Stats().Subjects))
-	}
-	families, err := a.reg.Gather()
-	if err != nil {
-		return families, fmt.Errorf("collect the metrics: %w", err)
-	}
-	return families, nil
 }
 
 func (a *App) makeServers() error {

@@ -25,7 +25,7 @@ func (e *Engine) releaseLater(sc *scratch) {
 	if len(sc.resolution.Admit) == 0 {
 		return
 	}
-	e.ends.release(e, &store.Settlement{
+	e.ends.release(e, &ending{model: sc.model, untold: true, Settlement: store.Settlement{
 		Parts: partsOf(sc.resolution.Admit), ID: sc.hold.ID, Fingerprint: releasePrint, Release: true,
-	})
+	}})
 }

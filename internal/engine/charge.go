@@ -20,6 +20,7 @@ type charge struct {
 	usd, tokens int64
 	keep        bool // what is held is charged; usd and tokens stand where no hold is known
 	memo        memo
+	model       string // of the price that it is counted with
 }
 
 // charge prices a report. The price of the provider wins over the table's; a hit in the assistant's own cache costs nothing; what
@@ -27,9 +28,9 @@ type charge struct {
 func (e *Engine) charge(snapshot *policy.Snapshot, s *spent, tok *token) charge {
 	switch {
 	case s.cacheHit:
-		return charge{memo: memo{saved: e.saved(snapshot, s)}}
+		return charge{memo: memo{saved: e.saved(snapshot, s)}, model: nameOf(snapshot, s.model, s.at)}
 	case s.provider != nil:
-		return charge{usd: *s.provider, tokens: tokensOf(s, tok)}
+		return charge{usd: *s.provider, tokens: tokensOf(s, tok), model: nameOf(snapshot, s.model, s.at)}
 	case s.usage == nil:
 		return e.chargeUnknown(snapshot, s, tok)
 	default:
@@ -67,14 +68,14 @@ func tokensOf(s *spent, tok *token) int64 {
 func (e *Engine) chargeUsage(snapshot *policy.Snapshot, s *spent, tok *token) charge {
 	rate := e.rateOf(snapshot, s.model, s.at)
 	if rate.price == nil {
-		c := charge{keep: tok != nil, tokens: s.usage.Total(), memo: memo{flags: priceUnknown}}
+		c := charge{keep: tok != nil, tokens: s.usage.Total(), memo: memo{flags: priceUnknown}, model: rate.name}
 		if tok != nil {
 			c.usd = e.fallback(snapshot, tok)
 		}
 		return c
 	}
 	cost := costOf(rate.price, *s.usage)
-	c := charge{usd: cost.Total, tokens: s.usage.Total(), memo: memo{breakdown: cost}}
+	c := charge{usd: cost.Total, tokens: s.usage.Total(), memo: memo{breakdown: cost}, model: rate.name}
 	if !rate.own {
 		c.memo.flags = priceByDefault
 	}
@@ -83,7 +84,7 @@ func (e *Engine) chargeUsage(snapshot *policy.Snapshot, s *spent, tok *token) ch
 
 // chargeUnknown charges a call that ended without a word on its usage, as the policy says for its outcome.
 func (e *Engine) chargeUnknown(snapshot *policy.Snapshot, s *spent, tok *token) charge {
-	c := charge{memo: memo{flags: usageUnknown}}
+	c := charge{memo: memo{flags: usageUnknown}, model: nameOf(snapshot, s.model, s.at)}
 	if tok == nil {
 		return c
 	}

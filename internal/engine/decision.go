@@ -19,7 +19,7 @@ const (
 	Disabled               // rate limiting is switched off
 )
 
-// String returns the mode as metrics, logs and response metadata spell it.
+// String returns the mode as logs and response metadata spell it.
 func (m Mode) String() string {
 	switch m {
 	case Stored:
@@ -60,6 +60,8 @@ type Decision struct {
 	// Hold is the token of what the call holds; empty if it holds nothing: it asked for none, or it was denied.
 	Hold     string
 	Deciding Status // the tightest over all descriptors; when denied, the one with the longest wait
+	// InStore is how long the call waited for the store.
+	InStore time.Duration
 	// Shadowed are the shadow limits that would have denied the call.
 	Shadowed []Shadowed
 }

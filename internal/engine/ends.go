@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ratelimitd/ratelimitd/internal/store"
 	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
@@ -32,7 +31,7 @@ type ends struct {
 }
 
 // settle tries an end of a stream again, in the trace of its call. cause is why the first try failed.
-func (x *ends) settle(ctx context.Context, e *Engine, st *store.Settlement, cause error) {
+func (x *ends) settle(ctx context.Context, e *Engine, st *ending, cause error) {
 	ctx = telemetry.OnlyTrace(ctx)
 	if !x.later(ctx, e, st, &x.settlements, maxEnds, e.lost) {
 		e.lost(ctx, cause)
@@ -40,14 +39,14 @@ func (x *ends) settle(ctx context.Context, e *Engine, st *store.Settlement, caus
 }
 
 // release releases a hold that no caller knows of, if there is one.
-func (x *ends) release(e *Engine, st *store.Settlement) {
+func (x *ends) release(e *Engine, st *ending) {
 	x.later(context.Background(), e, st, &x.releases, maxReleases, func(context.Context, error) {})
 }
 
 // later tries in the background, and hands what it gives up with to lost. It reports false when so many of the kind are pending that
 // it does not try.
 func (x *ends) later(
-	ctx context.Context, e *Engine, st *store.Settlement, pending *atomic.Int64, most int64, lost func(context.Context, error),
+	ctx context.Context, e *Engine, st *ending, pending *atomic.Int64, most int64, lost func(context.Context, error),
 ) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -69,7 +68,7 @@ func (x *ends) pending() int64 { return x.settlements.Load() + x.releases.Load()
 
 // again tries until the store takes it, with pauses that double. When the engine is closed it tries once more. It errs when it
 // gives up.
-func (x *ends) again(ctx context.Context, e *Engine, st *store.Settlement) error {
+func (x *ends) again(ctx context.Context, e *Engine, st *ending) error {
 	until := time.Now().Add(endsTriedFor)
 	timer := time.NewTimer(firstRetry)
 	defer timer.Stop()

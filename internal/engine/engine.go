@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 	"github.com/ratelimitd/ratelimitd/internal/telemetry"
@@ -24,6 +26,8 @@ type Options struct {
 	Timeout time.Duration           // a decision's bound
 	Metrics *telemetry.Metrics
 	Log     *telemetry.Log
+	// Trips is told how long each trip to the store took, in seconds; nil where the store itself tells of its trips.
+	Trips prometheus.Observer
 	// Disabled answers OK to everything without asking.
 	Disabled bool
 }
@@ -34,6 +38,7 @@ type Engine struct {
 	denials   *denials
 	overrides *overrides
 	counters  *counters
+	purses    *purses
 	scratch   sync.Pool
 	ends      ends
 }
@@ -45,6 +50,7 @@ func New(opt Options) *Engine {
 		denials:   newDenials(opt.Metrics.LocalDenials),
 		overrides: newOverrides(),
 		counters:  newCounters(opt.Metrics),
+		purses:    newPurses(opt.Metrics),
 	}
 	e.ends.stop = make(chan struct{})
 	e.scratch.New = func() any { return new(scratch) }
@@ -69,6 +75,9 @@ type scratch struct {
 	look  bool   // takes nothing
 	fresh bool   // is not answered from a remembered denial: a repeat has its first answer
 	raise *token // the reservation that is extended; nil for none
+
+	model   string        // of the price that the hold is counted with
+	inStore time.Duration // spent in trips to the store
 }
 
 // take returns a scratch in which nothing is asked yet.
@@ -83,6 +92,7 @@ func (e *Engine) take() *scratch {
 func (e *Engine) give(sc *scratch) {
 	sc.call, sc.hold, sc.wants = policy.Call{}, store.Hold{}, policy.Hold{}
 	sc.look, sc.fresh, sc.raise = false, false, nil
+	sc.model, sc.inStore = "", 0
 	sc.answer.Hold = store.HoldState{}
 	e.scratch.Put(sc)
 }
@@ -122,6 +132,7 @@ func (e *Engine) Decide(ctx context.Context, call *policy.Call, dec *Decision) e
 	if holds != nil {
 		dec.Hold = e.tokenByRule(sc, holds, dec)
 	}
+	dec.InStore = sc.inStore
 	e.addRefunds(ctx, sc, refundErr, dec)
 	e.told(ctx, call, sc.resolution.Admit, dec, began)
 	return nil
@@ -191,7 +202,10 @@ func (e *Engine) consult(ctx context.Context, sc *scratch, began, deadline time.
 		if sc.call.Hold != nil && !sc.look {
 			sc.request.Hold = &sc.hold
 		}
-		if err := e.opt.Store.Admit(ctx, &sc.request, &sc.answer); err != nil {
+		sent := time.Now()
+		err = e.opt.Store.Admit(ctx, &sc.request, &sc.answer)
+		sc.inStore += e.trip(sent)
+		if err != nil {
 			return fromNobody, fmt.Errorf("asking the store: %w", err)
 		}
 		if e.stale(ctx, snapshot, sc.answer.Stale, checks) {
@@ -251,7 +265,10 @@ func (e *Engine) refund(
 		}
 		sc.ask(checks, deadline)
 		sc.request.At = at
-		if _, err := e.opt.Store.Refund(ctx, &sc.request, &sc.answer); err != nil {
+		sent := time.Now()
+		_, err = e.opt.Store.Refund(ctx, &sc.request, &sc.answer)
+		sc.inStore += e.trip(sent)
+		if err != nil {
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("refunding: %w", context.Cause(ctx))
 			}

@@ -264,7 +264,7 @@ func TestAShadowLimitIsCountedAndNeverEnforced(t *testing.T) {
 			}
 		}
 		counted := testutil.ToFloat64(b.opt.Metrics.Decisions.WithLabelValues(
-			"user", "second", telemetry.VerdictShadowDenied, "stored"))
+			"user", "second", telemetry.VerdictDenied, telemetry.ModeShadow))
 		if counted != 1 {
 			t.Fatalf("counted %v shadow denials, want 1", counted)
 		}

@@ -27,7 +27,7 @@ func (e *Engine) Extend(ctx context.Context, x *Extension) (*Extended, error) {
 		return unheld, nil
 	}
 	sc := e.take()
-	defer e.give(sc)
+	defer e.giveTimed(ctx, sc)
 	if err := e.prepareExtension(sc, tok, x, ttl); err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ type result struct {
 func (dec *Decision) reset(descriptors int) {
 	dec.Mode, dec.Denied = Unmatched, false
 	dec.Deciding = Status{}
-	dec.Hold = ""
+	dec.Hold, dec.InStore = "", 0
 	dec.Shadowed = dec.Shadowed[:0]
 	dec.Statuses = dec.Statuses[:0]
 	for range descriptors {

@@ -6,28 +6,38 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
 // rate is what a model costs at a moment.
 type rate struct {
 	price *budget.Price // nil if there is none, by its name or by default
 	own   bool          // it is the model's own
+	name  string        // that it is counted under: of the policy, never the caller's
 }
 
 // rateOf finds the price of a model at a moment, microseconds since the Unix epoch; if it has none, the default one where the
 // policy wants that.
 func (e *Engine) rateOf(snapshot *policy.Snapshot, model string, at int64) rate {
 	seconds := at / time.Second.Microseconds()
-	if price, _, ok := snapshot.Prices().Find(model, seconds); ok {
-		return rate{price: price, own: true}
+	if price, name, ok := snapshot.Prices().Find(model, seconds); ok {
+		return rate{price: price, own: true, name: name}
 	}
 	e.opt.Metrics.PriceMisses.Inc()
 	if snapshot.Cost().OnUnknownPrice == policy.DefaultPriced {
 		if price, ok := snapshot.Prices().Default(seconds); ok {
-			return rate{price: price}
+			return rate{price: price, name: telemetry.ModelDefault}
 		}
 	}
-	return rate{}
+	return rate{name: telemetry.ModelUnknown}
+}
+
+// nameOf is the name of a model's own price at a moment, microseconds since the Unix epoch, for what is not priced by it.
+func nameOf(snapshot *policy.Snapshot, model string, at int64) string {
+	if _, name, ok := snapshot.Prices().Find(model, at/time.Second.Microseconds()); ok {
+		return name
+	}
+	return telemetry.ModelUnknown
 }
 
 // allowed tells whether a call of a model may begin at this rate.

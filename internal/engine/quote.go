@@ -46,7 +46,7 @@ func (q *QuoteAsk) check() error {
 // look asks how the decision would come out.
 func (e *Engine) look(ctx context.Context, snapshot *policy.Snapshot, q *QuoteAsk, d *demand, to *Quotation) error {
 	sc := e.take()
-	defer e.give(sc)
+	defer e.giveTimed(ctx, sc)
 	sc.wants = policy.Hold{USD: to.MaximumUSD, Tokens: d.tokens(q.Ask.MaxOutputTokens), Slot: true}
 	sc.call = q.Spender.call(snapshot)
 	sc.call.Hold = &sc.wants

@@ -34,10 +34,10 @@ func (e *Engine) Record(ctx context.Context, r *Record) (*Receipt, error) {
 		return nil, e.translate(ctx, err, nil)
 	}
 	id := keyedID("record", r.Spender.subject(snapshot), r.Key)
-	out, err := e.settle(ctx, &store.Settlement{
+	out, err := e.settle(ctx, &ending{model: c.model, Settlement: store.Settlement{
 		Parts: parts, ID: string(id[:]), Fingerprint: r.fingerprint(), USD: c.usd, Tokens: c.tokens,
 		Book: micros(occurred), Memo: c.memo.encode(),
-	})
+	}})
 	if err != nil {
 		return nil, e.translate(ctx, err, &CostError{
 			Reason: IdempotencyMismatch, Text: "the idempotency_key was used before for another record; use a new one",

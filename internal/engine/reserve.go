@@ -8,7 +8,6 @@ import (
 
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
-	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
 // partialRounds bounds how often a smaller output is asked for: others may take what was free in between.
@@ -37,7 +36,7 @@ func (e *Engine) Reserve(ctx context.Context, r *Reservation) (*Grant, error) {
 		return nil, err
 	}
 	rv := &reserving{scratch: e.take(), engine: e, asked: r, output: r.Ask.MaxOutputTokens, ttl: ttl}
-	defer e.give(rv.scratch)
+	defer e.giveTimed(ctx, rv.scratch)
 	if err := rv.prepare(); err != nil {
 		return nil, err
 	}
@@ -100,6 +99,7 @@ func (rv *reserving) prepare() error {
 	if !rv.demand.rate.allowed(snapshot) && r.Ask.MaxCost == 0 && !rv.engine.opt.Disabled {
 		return errUnpriced(r.Spender.Model)
 	}
+	rv.model = rv.demand.rate.name
 	id := randomID()
 	if r.Key != "" {
 		id = keyedID("reserve", r.Spender.subject(snapshot), r.Key)
@@ -220,7 +220,7 @@ func (rv *reserving) admitted() *Grant {
 			Code: WarnStoreUnavailable, Text: "nothing is held: the store of usage cannot be asked, and the policy lets calls through then",
 		})
 	}
-	rv.engine.opt.Metrics.Money.WithLabelValues(telemetry.FlowHeld).Add(dollars(rv.answer.Hold.USD))
+	rv.engine.purses.held(rv.model, rv.answer.Hold.USD)
 	return rv.held()
 }
 
@@ -300,6 +300,3 @@ func entryOf(call *policy.Call, key string) string {
 	}
 	return ""
 }
-
-// dollars are nano-USD as a graph takes them.
-func dollars(nano int64) float64 { return float64(nano) / 1e9 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
-	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
 // A call by the rate limit API takes a hold if a descriptor that takes hits has an entry request_id. The entry's value is not
@@ -37,8 +36,10 @@ func (e *Engine) holdByRule(sc *scratch) *token {
 	}
 	output := countOf(&sc.call, maxOutputTokensKey, rule.MaxOutputTokens)
 	d := demand{ask: Ask{InputTokens: t.input, MaxOutputTokens: output, MaxCost: rule.USD}}
+	sc.model = nameOf(snapshot, t.model, time.Now().UnixMicro())
 	if rule.USD == 0 {
 		d.rate = e.rateByRule(snapshot, t.model, rule.Model)
+		sc.model = d.rate.name
 	}
 	sc.wants = policy.Hold{USD: d.usd(output), Tokens: d.tokens(output), Slot: true}
 	sc.call.Hold = &sc.wants
@@ -95,7 +96,7 @@ func (e *Engine) tokenByRule(sc *scratch, t *token, dec *Decision) string {
 		return ""
 	case dec.Mode == Stored:
 		t.at = sc.answer.Hold.At
-		e.opt.Metrics.Money.WithLabelValues(telemetry.FlowHeld).Add(dollars(sc.answer.Hold.USD))
+		e.purses.held(sc.model, sc.answer.Hold.USD)
 	case dec.Mode == FailedOpen:
 		t.at, t.unheld = time.Now().UnixMicro(), true
 		t.usd, t.tokens = sc.wants.USD, sc.wants.Tokens

@@ -95,31 +95,43 @@ func (e *Engine) settleToken(ctx context.Context, tok *token, report *spent, fin
 }
 
 // settlementOf is a report on a reservation as the store takes it.
-func (e *Engine) settlementOf(tok *token, report *spent, fingerprint uint64) *store.Settlement {
+func (e *Engine) settlementOf(tok *token, report *spent, fingerprint uint64) *ending {
 	c := e.charge(e.opt.Policy(), report, tok)
-	return &store.Settlement{
+	return &ending{model: c.model, Settlement: store.Settlement{
 		Parts: tok.storeParts(), ID: string(tok.id[:]), Fingerprint: fingerprint,
 		Keep: c.keep, USD: c.usd, Tokens: c.tokens, Book: tok.book(time.Now()), Memo: c.memo.encode(),
-	}
+	}}
+}
+
+// ending is the end of a hold, or a booking without one, on its way to the store.
+type ending struct {
+	store.Settlement
+
+	model string // of the price that its money is counted with
+	// untold says that nobody was told of the hold, so that it was not counted when it was taken.
+	untold bool
 }
 
 // settle is every end of a hold and every booking without one. It is one trip to the store, within the timeout, or none: while
 // rate limiting is switched off, or for what was reserved then, nothing is booked.
-func (e *Engine) settle(ctx context.Context, st *store.Settlement) (*store.Settled, error) {
+func (e *Engine) settle(ctx context.Context, st *ending) (*store.Settled, error) {
 	out := &store.Settled{Status: store.Closed, At: st.Book, USD: st.USD, Tokens: st.Tokens, Memo: st.Memo}
 	if e.opt.Disabled || len(st.Parts) == 0 {
 		return out, nil
 	}
-	st.Deadline = time.Now().Add(e.opt.Timeout)
-	if err := e.opt.Store.Settle(ctx, st, out); err != nil {
+	sent := time.Now()
+	st.Deadline = sent.Add(e.opt.Timeout)
+	err := e.opt.Store.Settle(ctx, &st.Settlement, out)
+	stopwatchOf(ctx).add(e.trip(sent))
+	if err != nil {
 		return nil, err
 	}
-	e.countEnd(out)
+	e.countEnd(st, out)
 	return out, nil
 }
 
 // countEnd counts what a settlement came to, once for its first call.
-func (e *Engine) countEnd(out *store.Settled) {
+func (e *Engine) countEnd(st *ending, out *store.Settled) {
 	m := e.opt.Metrics
 	if out.Repeat {
 		m.DuplicateEnds.Inc()
@@ -135,10 +147,12 @@ func (e *Engine) countEnd(out *store.Settled) {
 		end = telemetry.EndBooked
 	}
 	m.Reservations.WithLabelValues(end).Inc()
-	m.Money.WithLabelValues(telemetry.FlowSettled).Add(dollars(out.USD))
-	m.Money.WithLabelValues(telemetry.FlowReleased).Add(dollars(max(0, out.HeldUSD-out.USD)))
-	if out.Was != store.NoHold {
-		m.Money.WithLabelValues(telemetry.FlowOver).Add(dollars(max(0, out.USD-out.HeldUSD)))
+	if st.untold {
+		e.purses.held(st.model, out.HeldUSD)
+	}
+	e.purses.ended(st.model, out)
+	if out.Status == store.Closed && out.Was != store.NoHold {
+		m.QueryTime.Observe(max(0, time.Duration(out.Now-out.At)*time.Microsecond).Seconds())
 	}
 }
 
@@ -173,9 +187,9 @@ func (e *Engine) Release(ctx context.Context, reservationID, key string) (*Recei
 	if e.opt.Disabled || len(tok.parts) == 0 {
 		return nothing, nil
 	}
-	out, err := e.settle(ctx, &store.Settlement{
+	out, err := e.settle(ctx, &ending{model: nameOf(e.opt.Policy(), tok.model, tok.at), Settlement: store.Settlement{
 		Parts: tok.storeParts(), ID: string(tok.id[:]), Fingerprint: releasePrint, Release: true,
-	})
+	}})
 	if err != nil {
 		cost := e.translate(ctx, err, &CostError{
 			Reason: ReservationNotActive, Text: "the reservation has been settled, and can no longer be released",

@@ -137,7 +137,7 @@ func TestAReservationIsSettledOnce(t *testing.T) {
 		if got := testutil.ToFloat64(m.DuplicateEnds); got != 1 {
 			t.Errorf("%v duplicates are counted, want 1", got)
 		}
-		if got := testutil.ToFloat64(m.Money.WithLabelValues(telemetry.FlowSettled)); got != 0.00001 {
+		if got := testutil.ToFloat64(m.Money.WithLabelValues(telemetry.FlowSettled, "m")); got != 0.00001 {
 			t.Errorf("%v USD are counted, want 0.00001", got)
 		}
 	})

@@ -22,6 +22,8 @@ type StreamEnd struct {
 	CacheHit bool
 	Outcome  string // "success", "error", "cancelled", "timeout"
 	Model    string // that really ran; empty for the one of the hold
+	// InStore is the answer to it: how long the call waited for the store.
+	InStore time.Duration
 }
 
 // EndStream settles what a request holds. It is asked once and has nobody to answer to: what the store does not take is asked again
@@ -36,14 +38,16 @@ func (e *Engine) EndStream(ctx context.Context, end *StreamEnd) {
 		return
 	}
 	// The stream is over whether or not the caller waits for the answer.
-	ctx = context.WithoutCancel(ctx)
-	if err := e.tryEnd(ctx, st); err != nil {
+	ctx, watch := WithStopwatch(context.WithoutCancel(ctx))
+	err := e.tryEnd(ctx, st)
+	end.InStore = watch.InStore()
+	if err != nil {
 		e.ends.settle(ctx, e, st, err)
 	}
 }
 
 // endOf is the end of a stream as the store takes it; nil if there is nothing to book.
-func (e *Engine) endOf(ctx context.Context, end *StreamEnd) *store.Settlement {
+func (e *Engine) endOf(ctx context.Context, end *StreamEnd) *ending {
 	end.bound()
 	report := &spent{
 		model: end.Model, usage: end.Usage, outcome: end.Outcome, cacheHit: end.CacheHit, provider: end.Cost,
@@ -66,7 +70,7 @@ func (e *Engine) endOf(ctx context.Context, end *StreamEnd) *store.Settlement {
 }
 
 // bookingOf is a report without a hold as the store takes it; nil if it is for nobody that the policy knows.
-func (e *Engine) bookingOf(end *StreamEnd, report *spent) *store.Settlement {
+func (e *Engine) bookingOf(end *StreamEnd, report *spent) *ending {
 	snapshot := e.opt.Policy()
 	now := time.Now()
 	report.at = micros(now)
@@ -83,10 +87,10 @@ func (e *Engine) bookingOf(end *StreamEnd, report *spent) *store.Settlement {
 	}
 	id := randomID()
 	c := e.charge(snapshot, report, nil)
-	return &store.Settlement{
+	return &ending{model: c.model, Settlement: store.Settlement{
 		Parts: parts, ID: string(id[:]), Fingerprint: end.fingerprint(), USD: c.usd, Tokens: c.tokens,
 		Book: report.at, Memo: c.memo.encode(),
-	}
+	}}
 }
 
 // bound keeps a report within what a settlement may be: its texts may come from a response.
@@ -116,7 +120,7 @@ func (end *StreamEnd) fingerprint() uint64 {
 }
 
 // tryEnd has the store take the end of a stream. It errs if it is worth another try.
-func (e *Engine) tryEnd(ctx context.Context, st *store.Settlement) error {
+func (e *Engine) tryEnd(ctx context.Context, st *ending) error {
 	ctx, cancel := context.WithTimeout(ctx, e.opt.Timeout)
 	defer cancel()
 	_, err := e.settle(ctx, st)

@@ -78,7 +78,7 @@ func (e *Engine) CostUsage(ctx context.Context, userID string) ([]LimitState, er
 		subject = store.Subject{Kind: snapshot.UserTier(), ID: userID}
 	}
 	sc := e.take()
-	defer e.give(sc)
+	defer e.giveTimed(ctx, sc)
 	if _, err := e.read(ctx, snapshot, sc, []store.Subject{subject}); err != nil {
 		return nil, e.translate(ctx, err, nil)
 	}
@@ -105,7 +105,10 @@ func (e *Engine) read(ctx context.Context, snapshot *policy.Snapshot, sc *scratc
 		}
 		sc.ask(checks, time.Now().Add(usageTimeout))
 		sc.request.Look = true
-		if err := e.opt.Store.Admit(ctx, &sc.request, &sc.answer); err != nil {
+		sent := time.Now()
+		err := e.opt.Store.Admit(ctx, &sc.request, &sc.answer)
+		sc.inStore += e.trip(sent)
+		if err != nil {
 			return nil, fmt.Errorf("asking the store: %w", err)
 		}
 		if !e.stale(ctx, snapshot, sc.answer.Stale, checks) {

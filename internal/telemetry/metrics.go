@@ -1,83 +1,20 @@
 package telemetry
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The labels of the metrics.
-const (
-	LabelTier    = "tier"    // a subject kind of the policy, "global", or TierNone
-	LabelLimit   = "limit"   // a limit's name in the policy, or LimitNone
-	LabelVerdict = "verdict" // a Verdict constant
-	LabelMode    = "mode"    // where the decision came from, as engine.Mode spells it
-	LabelEdge    = "edge"    // an Edge constant
-	LabelKind    = "kind"    // a Kind constant
-	LabelResult  = "result"  // a Result constant
-	LabelHash    = "hash"    // the hash of the policy in force
-	LabelFlow    = "flow"    // a Flow constant
-	LabelEnd     = "end"     // an End constant
-)
-
-// The values of LabelVerdict.
-const (
-	VerdictAllowed      = "allowed"
-	VerdictDenied       = "denied"
-	VerdictShadowDenied = "shadow_denied" // a shadow limit would have denied; the call went through
-)
-
-// The values of LabelTier and LabelLimit for an answer that no limit gave.
-const (
-	TierNone  = "none"
-	LimitNone = "none"
-)
-
-// The values of LabelEdge.
-const (
-	EdgeRLS  = "rls"
-	EdgeHTTP = "http"
-	EdgeCost = "cost" // over gRPC and HTTP
-)
-
-// The values of LabelKind: why the store gave no answer.
-const (
-	KindUnavailable = "unavailable"
-	KindTimeout     = "timeout"
-	KindCorrupt     = "corrupt"
-	KindFull        = "full"
-	KindOther       = "other"
-)
-
-// The values of LabelResult: how a policy reload ended.
-const (
-	ResultLoaded   = "loaded"
-	ResultRejected = "rejected"
-)
-
-// The values of LabelFlow: what became of money.
-const (
-	FlowHeld     = "held"     // taken by a reservation, extensions left out
-	FlowSettled  = "settled"  // spent, as reported
-	FlowReleased = "released" // held and given back
-	FlowOver     = "over"     // spent above what was held
-)
-
-// The values of LabelEnd: how a reservation ended.
-const (
-	EndSettled  = "settled"
-	EndLate     = "late"   // settled after its lease was over
-	EndBooked   = "booked" // reported without a hold that is known
-	EndReleased = "released"
-)
-
 // Metrics are all metrics of one daemon. The vectors are exported so that a hot path resolves its series once and then
 // only adds to them. All methods are safe for concurrent use.
 type Metrics struct {
-	// Decisions counts answers by LabelTier, LabelLimit, LabelVerdict and LabelMode.
+	// Decisions counts answers by LabelTier, LabelLimit, LabelVerdict and LabelMode: each call once, and besides each shadow limit
+	// that would have denied it.
 	Decisions *prometheus.CounterVec
-	// Latency is the time from a decoded call to its answer, in seconds, by LabelEdge.
-	Latency *prometheus.HistogramVec
+	// LocalAnswers counts denials that were answered from memory, without the store.
+	LocalAnswers prometheus.Counter
 	// BadCalls counts calls that could not be asked, by LabelEdge.
 	BadCalls *prometheus.CounterVec
 	// Panics counts handler panics that were caught and answered as an internal error.
@@ -93,20 +30,6 @@ type Metrics struct {
 	BatchSize prometheus.Histogram
 	// LocalDenials is how many denials are remembered and answered without the store.
 	LocalDenials prometheus.Gauge
-
-	// Money counts USD by LabelFlow. It is for graphs: a sum of floats is not exact, the store's is.
-	Money *prometheus.CounterVec
-	// Reservations counts reservations that were ended here, by LabelEnd, each once.
-	Reservations *prometheus.CounterVec
-	// DuplicateEnds counts settlements and releases that an earlier call had done.
-	DuplicateEnds prometheus.Counter
-	// LostEnds counts ends of streams that were given up because the store could not be asked: their holds end by their leases.
-	LostEnds prometheus.Counter
-	// PriceMisses counts calls of models without a price.
-	PriceMisses prometheus.Counter
-	// Waiters is how many reservations wait for a slot.
-	Waiters prometheus.Gauge
-
 	// Subjects is how many subjects the embedded store holds.
 	Subjects prometheus.Gauge
 	// Evicted counts subjects of the embedded store dropped because none of their hits was live any more.
@@ -114,6 +37,36 @@ type Metrics struct {
 	// EvictedEarly counts subjects of the embedded store dropped with live hits, for want of memory: each may be admitted
 	// more than its limits say.
 	EvictedEarly prometheus.Counter
+	// Redis is the memory of the Redis that usage lives in; absent until it is told.
+	Redis *RedisMemory
+
+	// Money counts USD by LabelFlow and LabelModel. It is for graphs: a sum of floats is not exact, the store's is.
+	Money *prometheus.CounterVec
+	// Started counts reservations that were granted here and hold something.
+	Started prometheus.Counter
+	// Reservations counts reservations that were ended here, by LabelEnd, each once.
+	Reservations *prometheus.CounterVec
+	// DuplicateEnds counts settlements and releases that an earlier call had done.
+	DuplicateEnds prometheus.Counter
+	// LostEnds counts ends of streams that were given up because the store could not be asked: their holds end by their leases.
+	LostEnds prometheus.Counter
+	// LeaseExpiries counts holds whose leases were found over before they were settled.
+	LeaseExpiries prometheus.Counter
+	// PriceMisses counts calls of models without a price.
+	PriceMisses prometheus.Counter
+	// Waiters is how many reservations wait for a slot.
+	Waiters prometheus.Gauge
+
+	// Queries, Exceeded, ModelCost and QueryTime have the names that the dashboards of an assistant expect.
+
+	// Queries counts calls by LabelStatus.
+	Queries *prometheus.CounterVec
+	// Exceeded counts denied calls by the LabelTier and LabelLimit that denied.
+	Exceeded *prometheus.CounterVec
+	// ModelCost counts the USD that were settled by LabelModel.
+	ModelCost *prometheus.CounterVec
+	// QueryTime is the time from the admission of a reservation to its settlement, in seconds.
+	QueryTime prometheus.Histogram
 
 	// PolicyReloads counts reloads by LabelResult.
 	PolicyReloads *prometheus.CounterVec
@@ -128,6 +81,10 @@ type Metrics struct {
 	Enabled prometheus.Gauge
 	// BuildInfo is always 1; its labels name the version, the revision and the Go version.
 	BuildInfo *prometheus.GaugeVec
+
+	latency   *prometheus.HistogramVec // by LabelEdge
+	stages    *prometheus.HistogramVec // by LabelStage
+	exemplars atomic.Bool
 }
 
 // NewMetrics makes the metrics of one daemon and registers them with reg. It panics, as prometheus does, if reg already
@@ -135,14 +92,17 @@ type Metrics struct {
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{}
 	m.makeDecisions()
+	m.makeLatency()
 	m.makeStore()
 	m.makeCost()
+	m.makeAssistant()
 	m.makePolicy()
+	m.makeProcess()
 	reg.MustRegister(
-		m.Decisions, m.Latency, m.BadCalls, m.Panics,
-		m.StoreErrors, m.FailOpens, m.StoreUp, m.BatchSize, m.LocalDenials,
-		m.Money, m.Reservations, m.DuplicateEnds, m.LostEnds, m.PriceMisses, m.Waiters,
-		m.Subjects, m.Evicted, m.EvictedEarly,
+		m.Decisions, m.LocalAnswers, m.latency, m.stages, m.BadCalls, m.Panics,
+		m.StoreErrors, m.FailOpens, m.StoreUp, m.BatchSize, m.LocalDenials, m.Subjects, m.Evicted, m.EvictedEarly, m.Redis,
+		m.Money, m.Started, m.Reservations, m.DuplicateEnds, m.LostEnds, m.LeaseExpiries, m.PriceMisses, m.Waiters,
+		m.Queries, m.Exceeded, m.ModelCost, m.QueryTime,
 		m.PolicyReloads, m.PolicyReloadSuccess, m.PolicyReloadTime, m.PolicyInfo,
 		m.Enabled, m.BuildInfo,
 	)
@@ -174,29 +134,13 @@ func (m *Metrics) PolicyRejected() {
 	m.PolicyReloadSuccess.Set(0)
 }
 
-// latencyBuckets span 50 microseconds to 50 milliseconds: Envoy's own default timeout is 20 ms.
-func latencyBuckets() []float64 {
-	return []float64{
-		50e-6, 100e-6, 200e-6, 300e-6, 500e-6, 750e-6, 1e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 10e-3, 15e-3, 20e-3, 50e-3,
-	}
-}
-
 func (m *Metrics) makeDecisions() {
 	m.Decisions = counterVec("ratelimitd_decisions_total",
-		"Answers by the tier and the limit that decided.", LabelTier, LabelLimit, LabelVerdict, LabelMode)
-	m.Latency = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "ratelimitd_decision_duration_seconds",
-		Help:    "Time from a decoded call to its answer.",
-		Buckets: latencyBuckets(),
-	}, []string{LabelEdge})
+		"Answers by the tier and the limit that decided; with mode shadow, the shadow limits that would have denied.",
+		LabelTier, LabelLimit, LabelVerdict, LabelMode)
+	m.LocalAnswers = counter("ratelimitd_local_answers_total", "Denials answered from memory, without the store.")
 	m.BadCalls = counterVec("ratelimitd_bad_calls_total", "Calls that could not be asked.", LabelEdge)
 	m.Panics = counter("ratelimitd_handler_panics_total", "Handler panics that were caught.")
-	m.Enabled = gauge("ratelimitd_enabled", "1, or 0 while everything is answered OK without asking.")
-	m.BuildInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ratelimitd_build_info",
-		Help: "Always 1; the labels name the build.",
-	}, []string{"version", "revision", "goversion"})
-	m.Enabled.Set(1)
 }
 
 func (m *Metrics) makeStore() {
@@ -207,7 +151,7 @@ func (m *Metrics) makeStore() {
 	m.StoreUp = gauge("ratelimitd_store_up", "1 while the store answers.")
 	m.BatchSize = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "ratelimitd_store_batch_size",
-		Help:    "Decisions that shared one trip to the store.",
+		Help:    "Decisions that shared one script call of Redis.",
 		Buckets: prometheus.ExponentialBuckets(1, 2, 9),
 	})
 	m.LocalDenials = gauge("ratelimitd_local_denials", "Denials remembered and answered without the store.")
@@ -216,23 +160,48 @@ func (m *Metrics) makeStore() {
 		"Idle subjects that the embedded store dropped.")
 	m.EvictedEarly = counter("ratelimitd_memory_evicted_early_total",
 		"Subjects with live hits that the embedded store dropped for want of memory.")
+	m.Redis = newRedisMemory()
+	for _, kind := range []string{KindUnavailable, KindTimeout, KindCorrupt, KindFull, KindOther} {
+		m.StoreErrors.WithLabelValues(kind) // shown as 0 before the first of its kind
+	}
 }
 
 func (m *Metrics) makeCost() {
-	m.Money = counterVec("ratelimitd_cost_usd_total", "USD by what became of them.", LabelFlow)
+	m.Money = counterVec("ratelimitd_cost_usd_total",
+		"USD by what became of them, and by the policy's price that they were counted with.", LabelFlow, LabelModel)
+	m.Started = counter("ratelimitd_reservations_started_total", "Reservations granted that hold something.")
 	m.Reservations = counterVec("ratelimitd_reservations_ended_total", "Reservations by how they ended.", LabelEnd)
 	m.DuplicateEnds = counter("ratelimitd_duplicate_settlements_total",
 		"Settlements and releases that an earlier call had done.")
 	m.LostEnds = counter("ratelimitd_lost_settlements_total",
 		"Ends of streams that were given up because the store could not be asked.")
+	m.LeaseExpiries = counter("ratelimitd_lease_expiries_total",
+		"Reservations whose lease was over before they were settled, counted once a daemon has found it.")
 	m.PriceMisses = counter("ratelimitd_price_misses_total", "Calls of models without a price.")
 	m.Waiters = gauge("ratelimitd_reservations_waiting", "Reservations that wait for a slot.")
-	for _, flow := range []string{FlowHeld, FlowSettled, FlowReleased, FlowOver} {
-		m.Money.WithLabelValues(flow) // shown as 0 before the first of its kind
+	for _, flow := range []string{FlowHeld, FlowSettled, FlowReleased, FlowSaved, FlowOver} {
+		m.Money.WithLabelValues(flow, ModelUnknown)
 	}
 	for _, end := range []string{EndSettled, EndLate, EndBooked, EndReleased} {
 		m.Reservations.WithLabelValues(end)
 	}
+}
+
+func (m *Metrics) makeAssistant() {
+	m.Queries = counterVec("assistant_queries_total", "Calls by whether they were let through.", LabelStatus)
+	m.Exceeded = counterVec("assistant_rate_limit_exceeded_total",
+		"Denied calls by the tier and the limit that denied.", LabelTier, LabelLimit)
+	m.ModelCost = counterVec("assistant_api_cost_usd_total",
+		"USD that were spent, by the policy's price that they were counted with.", LabelModel)
+	m.QueryTime = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "assistant_query_duration_seconds",
+		Help:    "Time from the admission of a reservation to its settlement.",
+		Buckets: []float64{0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120},
+	})
+	for _, status := range []string{StatusAllowed, StatusRateLimited} {
+		m.Queries.WithLabelValues(status)
+	}
+	m.ModelCost.WithLabelValues(ModelUnknown)
 }
 
 func (m *Metrics) makePolicy() {
@@ -246,8 +215,17 @@ func (m *Metrics) makePolicy() {
 		Help: "1 for the hash of the policy in force.",
 	}, []string{LabelHash})
 	for _, result := range []string{ResultLoaded, ResultRejected} {
-		m.PolicyReloads.WithLabelValues(result) // shown as 0 before the first of its kind
+		m.PolicyReloads.WithLabelValues(result)
 	}
+}
+
+func (m *Metrics) makeProcess() {
+	m.Enabled = gauge("ratelimitd_enabled", "1, or 0 while everything is answered OK without asking.")
+	m.Enabled.Set(1)
+	m.BuildInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ratelimitd_build_info",
+		Help: "Always 1; the labels name the build.",
+	}, []string{"version", "revision", "goversion"})
 }
 
 func counterVec(name, help string, labels ...string) *prometheus.CounterVec {

@@ -191,8 +191,9 @@ func (c *contender) sample(ctx context.Context) (sample, error) {
 		return s, err
 	}
 
-	s.stored = counters.sum("ratelimitd_decisions_total", `mode="stored"`)
-	s.local = counters.sum("ratelimitd_decisions_total", `mode="local"`)
+	s.stored = counters.sum("ratelimitd_decisions_total", `mode="enforced"`)
+	s.local = counters.sum("ratelimitd_local_answers_total", "")
+	s.stored -= s.local // which are enforced, too
 	s.failOpens = counters.sum("ratelimitd_decisions_total", `mode="failed_`)
 	s.errors = counters.sum("ratelimitd_store_errors_total", "")
 

@@ -3,7 +3,6 @@ package cost
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/engine"
 	costv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/cost/v1"
@@ -14,7 +13,8 @@ import (
 func (s *Server) RecordBatch(
 	ctx context.Context, req *costv1.RecordBatchRequest,
 ) (*costv1.RecordBatchResponse, error) {
-	defer s.observe(time.Now())
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	records := req.GetRecords()
 	if n := len(records); n == 0 || n > MaxRecords {
 		return nil, s.translate(badField("records", fmt.Sprintf("has %d records: send 1 to %d", n, MaxRecords)))

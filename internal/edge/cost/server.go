@@ -56,7 +56,7 @@ type Server struct {
 	engine   Engine
 	metrics  *telemetry.Metrics
 	log      *telemetry.Log
-	latency  prometheus.Observer
+	latency  *telemetry.Latency
 	badCalls prometheus.Counter
 	waits    chan struct{} // holds one for each call that waits for a slot
 	endWaits func()
@@ -71,7 +71,7 @@ func New(opt Options) *Server {
 		engine:   opt.Engine,
 		metrics:  opt.Metrics,
 		log:      opt.Log,
-		latency:  opt.Metrics.Latency.WithLabelValues(telemetry.EdgeCost),
+		latency:  opt.Metrics.Latency(telemetry.EdgeCost),
 		badCalls: opt.Metrics.BadCalls.WithLabelValues(telemetry.EdgeCost),
 		waits:    make(chan struct{}, maxWaits),
 		endWaits: end,
@@ -83,12 +83,17 @@ func New(opt Options) *Server {
 // stop, which lets calls in flight end.
 func (s *Server) EndWaits() { s.endWaits() }
 
-// observe notes how long an answered call took.
-func (s *Server) observe(start time.Time) { s.latency.Observe(time.Since(start).Seconds()) }
+// timed returns the context to make a call with, and what notes how long the call took, once it is answered.
+func (s *Server) timed(ctx context.Context) (timed context.Context, observe func()) {
+	start := time.Now()
+	timed, watch := engine.WithStopwatch(ctx)
+	return timed, func() { s.latency.Observe(ctx, time.Since(start), watch.InStore()) }
+}
 
 // Quote says what a call would cost.
 func (s *Server) Quote(ctx context.Context, req *costv1.QuoteRequest) (*costv1.QuoteResponse, error) {
-	defer s.observe(time.Now())
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	ask, err := readQuote(req)
 	if err != nil {
 		return nil, s.translate(err)
@@ -118,7 +123,8 @@ func (s *Server) Reserve(ctx context.Context, req *costv1.ReserveRequest) (*cost
 }
 
 func (s *Server) reserveNow(ctx context.Context, r *engine.Reservation) (*engine.Grant, error) {
-	defer s.observe(time.Now())
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	return s.engine.Reserve(ctx, r)
 }
 
@@ -143,7 +149,8 @@ func (s *Server) reserveInLine(ctx context.Context, r *engine.Reservation) (*eng
 
 // Extend renews a lease, and asks for more.
 func (s *Server) Extend(ctx context.Context, req *costv1.ExtendRequest) (*costv1.ExtendResponse, error) {
-	defer s.observe(time.Now())
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	x, err := readExtension(req)
 	if err != nil {
 		return nil, s.translate(err)
@@ -157,7 +164,8 @@ func (s *Server) Extend(ctx context.Context, req *costv1.ExtendRequest) (*costv1
 
 // Settle ends a reservation with what was really used.
 func (s *Server) Settle(ctx context.Context, req *costv1.SettleRequest) (*costv1.SettleResponse, error) {
-	defer s.observe(time.Now())
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	st, err := readSettlement(req)
 	if err != nil {
 		return nil, s.translate(err)
@@ -171,7 +179,8 @@ func (s *Server) Settle(ctx context.Context, req *costv1.SettleRequest) (*costv1
 
 // Release ends a reservation of which nothing was used.
 func (s *Server) Release(ctx context.Context, req *costv1.ReleaseRequest) (*costv1.ReleaseResponse, error) {
-	defer s.observe(time.Now())
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	id, key, err := readRelease(req)
 	if err != nil {
 		return nil, s.translate(err)
@@ -185,7 +194,8 @@ func (s *Server) Release(ctx context.Context, req *costv1.ReleaseRequest) (*cost
 
 // Record books a call that had no reservation.
 func (s *Server) Record(ctx context.Context, req *costv1.RecordRequest) (*costv1.RecordResponse, error) {
-	defer s.observe(time.Now())
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	resp, err := s.record(ctx, req)
 	if err != nil {
 		return nil, s.translate(err)
@@ -208,7 +218,8 @@ func (s *Server) record(ctx context.Context, req *costv1.RecordRequest) (*costv1
 
 // GetUsage reads how the limits of a user, or of the system as a whole, stand.
 func (s *Server) GetUsage(ctx context.Context, req *costv1.GetUsageRequest) (*costv1.GetUsageResponse, error) {
-	defer s.observe(time.Now())
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	id, err := readUsageOf(req)
 	if err != nil {
 		return nil, s.translate(err)

@@ -49,7 +49,7 @@ type Server struct {
 	decider  Decider
 	now      func() time.Time
 	ietf     bool
-	latency  prometheus.Observer
+	latency  *telemetry.Latency
 	badCalls prometheus.Counter
 	faces    faces
 	work     sync.Pool // of *work
@@ -72,7 +72,7 @@ func New(opt Options) *Server {
 		decider:  opt.Decider,
 		now:      now,
 		ietf:     opt.IETFHeaders,
-		latency:  opt.Metrics.Latency.WithLabelValues(telemetry.EdgeRLS),
+		latency:  opt.Metrics.Latency(telemetry.EdgeRLS),
 		badCalls: opt.Metrics.BadCalls.WithLabelValues(telemetry.EdgeRLS),
 		work:     sync.Pool{New: func() any { return new(work) }},
 	}
@@ -89,11 +89,12 @@ func (s *Server) ShouldRateLimit(
 		w = new(work)
 	}
 	resp, err := s.answer(ctx, req, w)
+	inStore := w.dec.InStore + w.reports.inStore()
 	s.recycle(w)
 	if err != nil {
 		return nil, s.translate(err)
 	}
-	s.latency.Observe(time.Since(start).Seconds())
+	s.latency.Observe(ctx, time.Since(start), inStore)
 	return resp, nil
 }
 

@@ -2,6 +2,7 @@ package rls
 
 import (
 	"context"
+	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/engine"
@@ -117,6 +118,15 @@ func (r *reports) tell(ctx context.Context, d Decider) {
 	for i := range r.ends {
 		d.EndStream(ctx, &r.ends[i])
 	}
+}
+
+// inStore is how long it took to settle what was reported.
+func (r *reports) inStore() time.Duration {
+	took := time.Duration(0)
+	for i := range r.ends {
+		took += r.ends[i].InStore
+	}
+	return took
 }
 
 // spread gives each report a bare OK among the statuses of the descriptors that asked.

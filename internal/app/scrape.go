@@ -1,0 +1,33 @@
+package app
+
+import (
+	"fmt"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/ratelimitd/ratelimitd/internal/store/memory"
+)
+
+// gather collects the metrics, after those that are only read when they are asked for.
+func (a *App) gather() ([]*dto.MetricFamily, error) {
+	if s, ok := a.store.(*memory.Store); ok {
+		a.metrics.Subjects.Set(float64(s.Stats().Subjects))
+	}
+	families, err := a.reg.Gather()
+	if err != nil {
+		return families, fmt.Errorf("collect the metrics: %w", err)
+	}
+	return families, nil
+}
+
+// evicted hears of a subject that the embedded store dropped.
+func (a *App) evicted(early bool) {
+	if early {
+		a.metrics.EvictedEarly.Inc()
+		return
+	}
+	a.metrics.Evicted.Inc()
+}
+
+// lapsed hears of leases that the store found over.
+func (a *App) lapsed(leases int) { a.metrics.LeaseExpiries.Add(float64(leases)) }
