@@ -19,7 +19,7 @@ import (
 // ErrBadCall says that a call cannot be asked; its text is for the caller.
 var ErrBadCall = errors.New("bad call")
 
-// Options are what an engine works with. All fields but Disabled are required.
+// Options are what an engine works with. All fields up to Log are required.
 type Options struct {
 	Store   store.Store
 	Policy  func() *policy.Snapshot // the policy in force; one atomic read
@@ -30,6 +30,10 @@ type Options struct {
 	Trips prometheus.Observer
 	// Disabled answers OK to everything without asking.
 	Disabled bool
+	// Traced says that calls may be in a span: a decision is then told to it.
+	Traced bool
+	// Decisions is told of each decision; nil for nobody.
+	Decisions *telemetry.DecisionLog
 }
 
 // Engine decides. It is safe for concurrent use.
@@ -134,7 +138,7 @@ func (e *Engine) Decide(ctx context.Context, call *policy.Call, dec *Decision) e
 	}
 	dec.InStore = sc.inStore
 	e.addRefunds(ctx, sc, refundErr, dec)
-	e.told(ctx, call, sc.resolution.Admit, dec, began)
+	e.told(ctx, &sc.call, sc.resolution.Admit, dec, began)
 	return nil
 }
 
@@ -373,7 +377,7 @@ func (e *Engine) fail(ctx context.Context, sc *scratch, err error, dec *Decision
 
 // trouble counts and logs that the store gave no answer.
 func (e *Engine) trouble(ctx context.Context, err error) {
-	kind := kindOf(err)
+	kind := KindOf(err)
 	e.counters.storeError(kind)
 	if kind == telemetry.KindUnavailable || kind == telemetry.KindTimeout {
 		e.opt.Metrics.StoreUp.Set(0)
@@ -381,7 +385,8 @@ func (e *Engine) trouble(ctx context.Context, err error) {
 	e.opt.Log.StoreTrouble(ctx, err, kind)
 }
 
-func kindOf(err error) string {
+// KindOf says why the store gave no answer, as metrics spell it.
+func KindOf(err error) string {
 	switch {
 	case errors.Is(err, store.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return telemetry.KindTimeout

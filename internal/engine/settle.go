@@ -127,6 +127,7 @@ func (e *Engine) settle(ctx context.Context, st *ending) (*store.Settled, error)
 		return nil, err
 	}
 	e.countEnd(st, out)
+	e.toldEnd(ctx, out)
 	return out, nil
 }
 
@@ -137,22 +138,27 @@ func (e *Engine) countEnd(st *ending, out *store.Settled) {
 		m.DuplicateEnds.Inc()
 		return
 	}
-	end := telemetry.EndSettled
-	switch {
-	case out.Status == store.Released:
-		end = telemetry.EndReleased
-	case out.Was == store.Expired:
-		end = telemetry.EndLate
-	case out.Was == store.NoHold:
-		end = telemetry.EndBooked
-	}
-	m.Reservations.WithLabelValues(end).Inc()
+	m.Reservations.WithLabelValues(endOf(out)).Inc()
 	if st.untold {
 		e.purses.held(st.model, out.HeldUSD)
 	}
 	e.purses.ended(st.model, out)
 	if out.Status == store.Closed && out.Was != store.NoHold {
 		m.QueryTime.Observe(max(0, time.Duration(out.Now-out.At)*time.Microsecond).Seconds())
+	}
+}
+
+// endOf is how a settlement ended its hold, as metrics and spans spell it.
+func endOf(out *store.Settled) string {
+	switch {
+	case out.Status == store.Released:
+		return telemetry.EndReleased
+	case out.Was == store.Expired:
+		return telemetry.EndLate
+	case out.Was == store.NoHold:
+		return telemetry.EndBooked
+	default:
+		return telemetry.EndSettled
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 	FieldSetting    = "setting"    // a setting's name
 	FieldSignal     = "signal"     // a signal of the operating system
 	FieldSpanID     = "span_id"    // a span of a trace, 16 hexadecimal digits
+	FieldSpans      = "spans"      // how many spans of traces
 	FieldStack      = "stack"      // a goroutine's stack
 	FieldStore      = "store"      // the store's kind
 	FieldSuppressed = "suppressed" // lines of the same kind left out since the last one
@@ -44,6 +45,7 @@ type Log struct {
 	*zap.Logger
 
 	now     func() time.Time
+	denials denials
 	mu      sync.Mutex
 	samples map[string]*sample // by kind of line: a small fixed set
 }
@@ -70,10 +72,7 @@ func Open(w io.Writer, level, format string) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log level %q is not one of debug, info, warn, error", level)
 	}
-	enc := zap.NewProductionEncoderConfig()
-	enc.TimeKey = "time"
-	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	enc.EncodeDuration = zapcore.StringDurationEncoder
+	enc := encoderConfig()
 	var encoder zapcore.Encoder
 	switch format {
 	case "json":
@@ -86,6 +85,15 @@ func Open(w io.Writer, level, format string) (*Log, error) {
 	}
 	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), lvl)
 	return NewLog(zap.New(core)), nil
+}
+
+// encoderConfig is what all lines look like.
+func encoderConfig() zapcore.EncoderConfig {
+	enc := zap.NewProductionEncoderConfig()
+	enc.TimeKey = "time"
+	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	enc.EncodeDuration = zapcore.StringDurationEncoder
+	return enc
 }
 
 // Flush writes what is buffered. Standard streams that cannot be synced are no error.
@@ -142,6 +150,21 @@ func (l *Log) LostEnd(ctx context.Context, err error) {
 func (l *Log) BadEnd(ctx context.Context, err error) {
 	if suppressed, ok := l.admit("badend"); ok {
 		l.Warn("the end of a stream is not its hold's", zap.Int64(FieldSuppressed, suppressed), zap.Error(err), InTrace(ctx))
+	}
+}
+
+// LostSpans says that spans of traces could not be sent and are lost, at most once a second.
+func (l *Log) LostSpans(err error, spans int) {
+	if suppressed, ok := l.admit("spans"); ok {
+		l.Warn("traces were not sent",
+			zap.Int(FieldSpans, spans), zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
+	}
+}
+
+// LostDecisions says that lines of the decision log could not be written, at most once a second.
+func (l *Log) LostDecisions(err error) {
+	if suppressed, ok := l.admit("decisions"); ok {
+		l.Error("the decision log cannot be written", zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
 	}
 }
 

@@ -39,7 +39,7 @@ func rooms() map[string]room {
 		rls, http, admin, cost         = "internal/edge/rls", "internal/edge/http", "internal/edge/admin", "internal/edge/cost"
 		suite, telemetry, app          = "internal/store/storetest", "internal/telemetry", "internal/app"
 		configs, api, harness          = "configs", "pkg/api/ratelimitd/admin/v1", "test/harness"
-		costAPI                        = "pkg/api/ratelimitd/cost/v1"
+		costAPI, traced                = "pkg/api/ratelimitd/cost/v1", "internal/store/traced"
 	)
 	return map[string]room{
 		window:    {pure: true},
@@ -52,6 +52,7 @@ func rooms() map[string]room {
 
 		memory: {may: []string{store, window}, tests: []string{suite}},
 		redis:  {may: []string{store}, tests: []string{suite, harness}},
+		traced: {may: []string{store, telemetry}, tests: []string{memory}},
 		suite:  {may: []string{store}},
 
 		policy:                {may: []string{store, budget, configs}},
@@ -66,7 +67,7 @@ func rooms() map[string]room {
 		cost:  {may: []string{engine, policy, store, telemetry, budget, costAPI}},
 
 		// Here everything is put together, for main and for the benchmark.
-		app: {may: []string{rls, http, admin, cost, engine, policy, store, memory, redis, telemetry, budget, api, costAPI}},
+		app: {may: []string{rls, http, admin, cost, engine, policy, store, memory, redis, traced, telemetry, budget, api, costAPI}},
 
 		"cmd/ratelimitd":    {may: []string{app, policy, telemetry, prices, budget, store}},
 		"docs/examples/ask": {},

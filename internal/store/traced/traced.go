@@ -31,13 +31,15 @@ type Store struct {
 
 	tracer trace.Tracer
 	system string
+	kind   func(error) string
 }
 
 var _ store.Store = (*Store)(nil)
 
-// New returns a store that shows what another does. The system is its name in spans: "redis", "memory".
-func New(s store.Store, tracer trace.Tracer, system string) *Store {
-	return &Store{Store: s, tracer: tracer, system: system}
+// New returns a store that shows what another does. The system is its name in spans: "redis", "memory". The kind of an error is what
+// spans say of it: an error's text may hold a key, and so a user's id.
+func New(s store.Store, tracer trace.Tracer, system string, kind func(error) string) *Store {
+	return &Store{Store: s, tracer: tracer, system: system, kind: kind}
 }
 
 // Admit decides a request; see store.Store.
@@ -98,7 +100,7 @@ func (s *Store) begin(ctx context.Context, operation string, checks int) (contex
 }
 
 // end ends a span, and returns the error. What the store refuses is an answer; that it cannot be asked is an error.
-func (*Store) end(span trace.Span, err error) error {
+func (s *Store) end(span trace.Span, err error) error {
 	if span == nil {
 		return err
 	}
@@ -108,24 +110,9 @@ func (*Store) end(span trace.Span, err error) error {
 	case errors.Is(err, context.Canceled):
 		span.SetAttributes(attrError.String(canceled))
 	default:
-		span.SetAttributes(attrError.String(kindOf(err)))
-		span.SetStatus(codes.Error, err.Error())
+		kind := s.kind(err)
+		span.SetAttributes(attrError.String(kind))
+		span.SetStatus(codes.Error, kind)
 	}
 	return err
-}
-
-// kindOf is what was wrong, as the metrics spell it.
-func kindOf(err error) string {
-	switch {
-	case errors.Is(err, store.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
-		return telemetry.KindTimeout
-	case errors.Is(err, store.ErrUnavailable):
-		return telemetry.KindUnavailable
-	case errors.Is(err, store.ErrCorrupt):
-		return telemetry.KindCorrupt
-	case errors.Is(err, store.ErrFull):
-		return telemetry.KindFull
-	default:
-		return telemetry.KindOther
-	}
 }
