@@ -50,13 +50,21 @@ run: build ## Build and start ratelimitd with the embedded store and the product
 ##@ Test
 
 .PHONY: tools
-tools: ## Install what the tests need and the machine lacks: redis-server, Envoy, a C compiler
+tools: ## Install what the tests need and the machine lacks: redis-server, Envoy, etcd, a C compiler
 	@GO='$(GO)' scripts/tools.sh
 
 .PHONY: test
 test: tools ## Run every test with the race detector, and each fuzz target for a moment
 	PATH="$$PATH:$(TOOLS_BIN)" $(GO) test -race -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./...
 	PATH="$$PATH:$(TOOLS_BIN)" GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
+
+.PHONY: test-k8s
+test-k8s: tools $(TOOLS_BIN)/kube-apiserver ## Apply all of deploy/k8s to a real kube-apiserver with a real etcd
+	PATH="$$PATH:$(TOOLS_BIN)" $(GO) -C test/k8s test -tags=apiserver -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./apiserver
+
+# The first build takes minutes; Go's build cache keeps its parts.
+$(TOOLS_BIN)/kube-apiserver: $(wildcard tools/kube-apiserver/*)
+	$(GO) -C tools/kube-apiserver build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ .
 
 .PHONY: fuzz
 fuzz: tools ## Run each fuzz target for FUZZTIME, as in: make fuzz FUZZTIME=5m
@@ -88,6 +96,7 @@ lint-generated: ## Check that generated code is up to date
 .PHONY: lint-go
 lint-go: ## Run golangci-lint
 	$(TOOL) golangci-lint run ./...
+	$(GO) -C test/k8s tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run --build-tags=apiserver ./...
 
 .PHONY: lint-proto
 lint-proto: ## Check style, format and compatibility of the protocol buffers
@@ -96,9 +105,11 @@ lint-proto: ## Check style, format and compatibility of the protocol buffers
 	BUF='$(TOOL) buf' scripts/breaking.sh
 
 .PHONY: lint-modules
-lint-modules: ## Check that go.mod and tools/go.mod are tidy
+lint-modules: ## Check that each go.mod is tidy
 	$(GO) mod tidy -diff
 	$(GO) -C tools mod tidy -diff
+	$(GO) -C tools/kube-apiserver mod tidy -diff
+	$(GO) -C test/k8s mod tidy -diff
 
 .PHONY: lint-vuln
 lint-vuln: ## Look for known vulnerabilities, where their database can be had

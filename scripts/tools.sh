@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: redis-server, Envoy and, for the race detector, a C compiler.
+# Installs what the tests need and this machine lacks: redis-server, Envoy, etcd and, for the race detector, a C compiler.
 # What is on PATH and will do is used first. Where nothing is missing it takes a moment and changes nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -119,8 +119,20 @@ ensure_cc() {
     "and run \`make tools\` again."
 }
 
+# ensure_program looks for a program and, if it is not there, installs the package of Debian that has it. Such a package may
+# start a service, which the tests do not need: they start their own.
+ensure_program() {
+  local program=$1 package=$2 path
+  command -v "$program" >/dev/null || [[ -x "$tools/bin/$program" ]] || install_packages "$package" || true
+  path=$(command -v "$program" || command -v "$PWD/$tools/bin/$program") ||
+    fail "$program is missing, and apt-get as root (or by sudo) did not provide it ($package). Install it, put it on PATH" \
+      "(or link it as $tools/bin/$program), and run \`make tools\` again."
+  say "$program ($path)"
+}
+
 command -v "$GO" >/dev/null || fail "go is missing: install Go (go.mod names the version) and put it on PATH."
 mkdir -p "$tools/bin"
 ensure_cc
 ensure_redis
 ensure_envoy
+ensure_program etcd etcd-server
