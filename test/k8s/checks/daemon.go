@@ -1,0 +1,146 @@
+package checks
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Image is what ratelimitd's image is called, without the tag.
+const Image = "ghcr.io/ratelimitd/ratelimitd"
+
+// ofGo are variables that the daemon does not read, but the Go in it or the manifests themselves.
+var ofGo = []string{"GOMEMLIMIT", "GOGC", "MEMORY_LIMIT_MIB"}
+
+// Daemon is one container with ratelimitd.
+type Daemon struct {
+	Pod       Pod
+	Container corev1.Container
+	Env       map[string]string // values that stand in the build; those of resource fields are computed
+	build     Build
+}
+
+// Daemons returns every container with ratelimitd.
+func (b Build) Daemons() []Daemon {
+	var daemons []Daemon
+	for _, p := range b.Pods() {
+		for _, c := range p.Containers() {
+			if name, _, _ := strings.Cut(c.Image, ":"); name == Image {
+				daemons = append(daemons, Daemon{p, c, b.env(p, c), b})
+			}
+		}
+	}
+	return daemons
+}
+
+// String names the container.
+func (d Daemon) String() string { return d.Pod.String() + ": container " + d.Container.Name }
+
+// env returns a container's environment as the kubelet makes it, but for what comes from Secrets.
+func (b Build) env(p Pod, c corev1.Container) map[string]string {
+	env := map[string]string{}
+	for _, from := range c.EnvFrom {
+		if from.ConfigMapRef == nil {
+			continue
+		}
+		if o, ok := b.find("ConfigMap", p.Of.Namespace(), from.ConfigMapRef.Name); ok {
+			for key, value := range o.Typed.(*corev1.ConfigMap).Data {
+				env[from.Prefix+key] = value
+			}
+		}
+	}
+	for _, e := range c.Env {
+		if e.ValueFrom != nil {
+			if ref := e.ValueFrom.ResourceFieldRef; ref != nil && ref.Resource == "limits.memory" {
+				limit, divisor := c.Resources.Limits[corev1.ResourceMemory], ref.Divisor
+				env[e.Name] = fmt.Sprint((limit.Value() + divisor.Value() - 1) / max(divisor.Value(), 1))
+			}
+			continue
+		}
+		env[e.Name] = expand(e.Value, env)
+	}
+	return env
+}
+
+// expand writes what is known of each $(NAME).
+func expand(text string, env map[string]string) string {
+	for name, value := range env {
+		text = strings.ReplaceAll(text, "$("+name+")", value)
+	}
+	return text
+}
+
+// Settings finds variables that are no settings of the daemon.
+func Settings(b Build, known []string) []string {
+	var problems []string
+	for _, d := range b.Daemons() {
+		for name := range d.Env {
+			if !slices.Contains(known, name) && !slices.Contains(ofGo, name) && !strings.HasPrefix(name, "OTEL_") {
+				problems = append(problems, fmt.Sprintf("%s: %s is no setting of ratelimitd", d, name))
+			}
+		}
+	}
+	slices.Sort(problems)
+	return problems
+}
+
+// Policy returns the text of the daemon's policy, which is a file of a ConfigMap.
+func (d Daemon) Policy() (text, problem string) {
+	return d.build.file(d.Pod, d.Container, d.Env["RATELIMITD_POLICY"])
+}
+
+// Endings finds pods that have too little time to end: what comes one after the other must fit into the grace period.
+func Endings(b Build) []string {
+	var problems []string
+	for _, d := range b.Daemons() {
+		shutdown, err := time.ParseDuration(d.Env["RATELIMITD_SHUTDOWN_TIMEOUT"])
+		if err != nil {
+			problems = append(problems, fmt.Sprintf("%s: RATELIMITD_SHUTDOWN_TIMEOUT says no time: %v", d, err))
+			continue
+		}
+		needed, grace := d.Pod.longestSleep()+shutdown, 30*time.Second
+		if g := d.Pod.Spec.TerminationGracePeriodSeconds; g != nil {
+			grace = time.Duration(*g) * time.Second
+		}
+		if grace <= needed {
+			problems = append(problems,
+				fmt.Sprintf("%s: the grace period of %s is no longer than preStop and the shutdown timeout together, %s", d, grace, needed))
+		}
+	}
+	return problems
+}
+
+// longestSleep is how long the pod waits before the first signal.
+func (p Pod) longestSleep() time.Duration {
+	var longest time.Duration
+	for _, c := range p.Containers() {
+		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && c.Lifecycle.PreStop.Sleep != nil {
+			longest = max(longest, time.Duration(c.Lifecycle.PreStop.Sleep.Seconds)*time.Second)
+		}
+	}
+	return longest
+}
+
+// Images finds images without a tag, with one that moves, and one name with several tags.
+func Images(b Build) []string {
+	var problems []string
+	tags := map[string]string{}
+	for _, p := range b.Pods() {
+		for _, c := range p.Containers() {
+			at := strings.LastIndexByte(c.Image, ':')
+			if at < strings.LastIndexByte(c.Image, '/') || at < 0 || c.Image[at+1:] == "latest" {
+				problems = append(problems, fmt.Sprintf("%s: container %s: image %s has no tag that stands still", p, c.Name, c.Image))
+				continue
+			}
+			name, tag := c.Image[:at], c.Image[at+1:]
+			if other, ok := tags[name]; ok && other != tag {
+				problems = append(problems, fmt.Sprintf("%s: container %s: image %s is %s elsewhere", p, c.Name, c.Image, other))
+			}
+			tags[name] = tag
+		}
+	}
+	return problems
+}

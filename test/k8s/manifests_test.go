@@ -1,0 +1,256 @@
+// Package k8s tests what is in deploy/k8s.
+package k8s
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ratelimitd/ratelimitd/test/harness"
+	"github.com/ratelimitd/ratelimitd/test/k8s/checks"
+	"github.com/ratelimitd/ratelimitd/test/k8s/manifests"
+)
+
+// brought are the Secrets that docs/kubernetes.md tells the reader to make.
+var brought = checks.Brought{"ratelimitd-redis": {"password"}}
+
+// TestEveryBuild builds each kustomization that there is, and lets every check look at its objects.
+func TestEveryBuild(t *testing.T) {
+	settings := settingsOf(t)
+	eachBuild(t, func(t *testing.T, b checks.Build) {
+		security, err := checks.Security(b)
+		if err != nil {
+			t.Fatalf("look at Pod Security: %v", err)
+		}
+		for _, problems := range [][]string{
+			security, checks.PodReferences(b, brought), checks.ObjectReferences(b), checks.Settings(b, settings),
+			checks.Addresses(b), checks.Endings(b), checks.Images(b), checks.Labels(b),
+		} {
+			for _, problem := range problems {
+				t.Error(problem)
+			}
+		}
+		if len(b.Daemons()) == 0 {
+			t.Error("there is no ratelimitd in it")
+		}
+	})
+}
+
+// eachBuild builds each kustomization below deploy/k8s, and configs, which they share.
+func eachBuild(t *testing.T, test func(t *testing.T, b checks.Build)) {
+	t.Helper()
+	root, err := manifests.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs, err := manifests.Dirs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"base", "components/sidecar", "overlays/dev", "overlays/prod", "examples/assistant"} {
+		if !slices.Contains(dirs, filepath.Join(root, want)) {
+			t.Errorf("%s is not found: this test looks in the wrong place", want)
+		}
+	}
+	for _, dir := range dirs {
+		name, err := filepath.Rel(root, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(name, func(t *testing.T) {
+			objects, err := manifests.Build(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			test(t, objects)
+		})
+	}
+}
+
+// settingsOf returns the names of the variables that the daemon reads, by its own help.
+func settingsOf(t *testing.T) []string {
+	t.Helper()
+	help := harness.RunDaemon(t, nil, "serve", "--help")
+	_, list, found := strings.Cut(help.Text, "Environment")
+	if help.Code != 0 || !found {
+		t.Fatalf("`ratelimitd serve --help` lists no environment: status %d, %s", help.Code, help.Text)
+	}
+	var names []string
+	for _, m := range regexp.MustCompile(`(?m)^  ([A-Z][A-Za-z_]+) `).FindAllStringSubmatch(list, -1) {
+		names = append(names, m[1])
+	}
+	if !slices.Contains(names, "REDIS_PASSWORD_FILE") {
+		t.Fatalf("`ratelimitd serve --help` names %q: this test cannot read it", names)
+	}
+	return names
+}
+
+// TestEveryPolicyPassesCheckConfig looks at the policies where the daemons find them.
+func TestEveryPolicyPassesCheckConfig(t *testing.T) {
+	eachBuild(t, func(t *testing.T, b checks.Build) {
+		for _, d := range b.Daemons() {
+			text, problem := d.Policy()
+			if problem != "" {
+				t.Error(problem)
+				continue
+			}
+			path := filepath.Join(t.TempDir(), "policy.yaml")
+			writeFile(t, path, text)
+			if out := harness.RunDaemon(t, nil, "check-config", path); out.Code != 0 {
+				t.Errorf("%s: `ratelimitd check-config` ends with %d:\n%s", d, out.Code, out.Text)
+			}
+		}
+	})
+}
+
+// TestEveryEnvoyTakesItsConfiguration has the real Envoy check each file that an Envoy of a pod starts with.
+func TestEveryEnvoyTakesItsConfiguration(t *testing.T) {
+	seen := 0
+	eachBuild(t, func(t *testing.T, b checks.Build) {
+		for _, e := range b.Envoys() {
+			text, problem := e.Configuration()
+			if problem != "" {
+				t.Error(problem)
+				continue
+			}
+			seen++
+			path := filepath.Join(t.TempDir(), "envoy.yaml")
+			writeFile(t, path, text)
+			relative, err := filepath.Rel(repository(t), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			harness.CheckEnvoy(t, relative)
+		}
+	})
+	if seen == 0 {
+		t.Error("no Envoy with a configuration is found: this test looks in the wrong place")
+	}
+}
+
+// TestEnvoyIsTheOneThatIsTested compares the image with the Envoy that `make tools` installs.
+func TestEnvoyIsTheOneThatIsTested(t *testing.T) {
+	script := readFile(t, filepath.Join(repository(t), "scripts", "tools.sh"))
+	m := regexp.MustCompile(`(?m)^readonly envoy_version=(.+)$`).FindStringSubmatch(script)
+	if m == nil {
+		t.Fatal("scripts/tools.sh names no version of Envoy")
+	}
+	eachBuild(t, func(t *testing.T, b checks.Build) {
+		for _, e := range b.Envoys() {
+			if !strings.HasSuffix(e.Container.Image, "-v"+m[1]) {
+				t.Errorf("%s is %s, the tests run %s", e.Container.Name, e.Container.Image, m[1])
+			}
+		}
+	})
+}
+
+// TestSecretsAreInTheGuide holds the guide to the Secrets that a reader has to make.
+func TestSecretsAreInTheGuide(t *testing.T) {
+	guide := readFile(t, filepath.Join(repository(t), "docs", "kubernetes.md"))
+	for name, keys := range brought {
+		for _, key := range keys {
+			pattern := regexp.MustCompile(`create secret generic ` + name + `[\s\\]+--from-(literal|file)=` + key + `=`)
+			if !pattern.MatchString(guide) {
+				t.Errorf("docs/kubernetes.md does not say how to make Secret %s with the key %s", name, key)
+			}
+		}
+	}
+}
+
+// TestOneTag looks at the image of ratelimitd over all builds.
+func TestOneTag(t *testing.T) {
+	first := ""
+	eachBuild(t, func(t *testing.T, b checks.Build) {
+		for _, d := range b.Daemons() {
+			if first == "" {
+				first = d.Container.Image
+			}
+			if d.Container.Image != first {
+				t.Errorf("%s is %s, elsewhere it is %s", d, d.Container.Image, first)
+			}
+		}
+	})
+}
+
+// TestNoKeyTwice reads each file as it stands: kustomize does not tell of a key that is written twice.
+func TestNoKeyTwice(t *testing.T) {
+	root, err := manifests.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".yaml" {
+			return err
+		}
+		read++
+		var content any
+		if err := yaml.UnmarshalStrict([]byte(readFile(t, path)), &content); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read < 15 {
+		t.Errorf("%d files are found: this test looks in the wrong place", read)
+	}
+}
+
+// TestTheSidecarIsFirstAndLast looks at what makes a native sidecar of it: it starts before everything and ends after.
+func TestTheSidecarIsFirstAndLast(t *testing.T) {
+	sidecars := 0
+	eachBuild(t, func(t *testing.T, b checks.Build) {
+		for _, d := range b.Daemons() {
+			if d.Pod.Labels["ratelimitd/role"] != "sidecar" {
+				continue
+			}
+			sidecars++
+			first := d.Pod.Containers()[0]
+			if first.Name != d.Container.Name {
+				t.Errorf("%s: %s starts before it", d, first.Name)
+			}
+			if p := first.RestartPolicy; p == nil || *p != corev1.ContainerRestartPolicyAlways {
+				t.Errorf("%s is no sidecar: its restartPolicy is not Always", d)
+			}
+			if first.StartupProbe == nil {
+				t.Errorf("%s: without a startup probe the next container does not wait for it", d)
+			}
+		}
+	})
+	if sidecars < 2 {
+		t.Errorf("%d sidecars are found, want that of the component and that of the example", sidecars)
+	}
+}
+
+// TestPolicyOfProduction compares the base's policy with the one that the daemon is shipped with.
+func TestPolicyOfProduction(t *testing.T) {
+	root, err := manifests.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := manifests.Build(filepath.Join(root, "base"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range checks.Build(objects).Daemons() {
+		if text, _ := d.Policy(); text != readFile(t, filepath.Join(repository(t), "configs", "production.yaml")) {
+			t.Errorf("%s: its policy is not configs/production.yaml", d)
+		}
+	}
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatalf("write a file: %v", err)
+	}
+}
