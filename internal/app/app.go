@@ -93,8 +93,10 @@ func New(opt Options, log *telemetry.Log) (*App, error) {
 		Timeout:  opt.DecisionTimeout,
 		Metrics:  a.metrics,
 		Log:      log,
+		Trips:    a.trips(),
 		Disabled: opt.Disabled,
 	})
+	a.reg.MustRegister(telemetry.NewLimits(newLimitsReader(a.engine.GlobalLimits).read))
 	a.push("settle what is left", a.engine.Close)
 	if err := a.makeServers(); err != nil {
 		return nil, err
@@ -112,6 +114,9 @@ func (a *App) openStore() error {
 	opt := a.opt.Redis
 	opt.OnBatch = func(decisions int) { a.metrics.BatchSize.Observe(float64(decisions)) }
 	opt.OnLapse = a.lapsed
+	queue, trip := a.metrics.Stage(telemetry.StageQueue), a.metrics.Stage(telemetry.StageStore)
+	opt.OnQueued = func(waited time.Duration) { queue.Observe(waited.Seconds()) }
+	opt.OnTrip = func(took time.Duration) { trip.Observe(took.Seconds()) }
 	s, err := redis.New(opt)
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
@@ -369,6 +374,7 @@ func (a *App) watch() {
 		}
 	})
 	running.Go(func() { a.probe(ctx) })
+	running.Go(func() { a.watchMemory(ctx) })
 	a.push("end the watches", func(context.Context) error {
 		cancel()
 		running.Wait()

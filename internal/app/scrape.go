@@ -3,9 +3,11 @@ package app
 import (
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/ratelimitd/ratelimitd/internal/store/memory"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
 // gather collects the metrics, after those that are only read when they are asked for.
@@ -31,3 +33,11 @@ func (a *App) evicted(early bool) {
 
 // lapsed hears of leases that the store found over.
 func (a *App) lapsed(leases int) { a.metrics.LeaseExpiries.Add(float64(leases)) }
+
+// trips is told of the engine's trips to the store, if the store does not tell of them itself.
+func (a *App) trips() prometheus.Observer {
+	if a.opt.Store == StoreMemory {
+		return a.metrics.Stage(telemetry.StageStore)
+	}
+	return nil
+}

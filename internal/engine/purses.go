@@ -30,9 +30,7 @@ type purses struct {
 
 func newPurses(m *telemetry.Metrics) *purses {
 	p := &purses{metrics: m}
-	p.known.Store(&map[string]*purse{
-		telemetry.ModelUnknown: p.find(telemetry.ModelUnknown), telemetry.ModelOther: p.find(telemetry.ModelOther),
-	})
+	p.known.Store(&map[string]*purse{telemetry.ModelUnknown: p.find(telemetry.ModelUnknown)})
 	return p
 }
 
@@ -53,7 +51,10 @@ func (p *purses) grow(model string) *purse {
 		return found
 	}
 	if len(known) >= mostModels {
-		return known[telemetry.ModelOther]
+		model = telemetry.ModelOther
+		if found, ok := known[model]; ok {
+			return found
+		}
 	}
 	found := p.find(model)
 	next := map[string]*purse{model: found}

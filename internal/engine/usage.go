@@ -85,11 +85,23 @@ func (e *Engine) CostUsage(ctx context.Context, userID string) ([]LimitState, er
 	return sc.states(), nil
 }
 
+// GlobalLimits reads how the enforced limits of the global tier stand, within the time that ctx gives it. It changes nothing, and
+// counts no trouble: it is asked for the metrics. It errs when the store cannot be asked.
+func (e *Engine) GlobalLimits(ctx context.Context) ([]LimitState, error) {
+	sc := e.take()
+	defer e.give(sc)
+	if _, err := e.read(ctx, e.opt.Policy(), sc, []store.Subject{{Kind: policy.GlobalTier}}); err != nil {
+		return nil, fmt.Errorf("reading the global tier's limits: %w", err)
+	}
+	return slices.DeleteFunc(sc.states(), func(l LimitState) bool { return l.Limit.Shadow }), nil
+}
+
 // read asks how all limits of the subjects stand, by one question of amount 0, anew while an override changes. It returns the name
 // of each one's plan.
 func (e *Engine) read(ctx context.Context, snapshot *policy.Snapshot, sc *scratch, subjects []store.Subject) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, usageTimeout)
 	defer cancel()
+	deadline, _ := ctx.Deadline() // the caller's, if that is sooner
 	for range maxRestarts {
 		plans := make([]string, 0, len(subjects))
 		checks := sc.resolution.Admit[:0]
@@ -103,7 +115,7 @@ func (e *Engine) read(ctx context.Context, snapshot *policy.Snapshot, sc *scratc
 		if len(checks) == 0 {
 			return plans, nil
 		}
-		sc.ask(checks, time.Now().Add(usageTimeout))
+		sc.ask(checks, deadline)
 		sc.request.Look = true
 		sent := time.Now()
 		err := e.opt.Store.Admit(ctx, &sc.request, &sc.answer)

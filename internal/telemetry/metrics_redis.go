@@ -6,6 +6,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// The fields of log lines about the memory of Redis.
+const (
+	FieldEviction  = "maxmemory_policy" // what Redis does when its memory is full
+	FieldMaxMemory = "maxmemory_bytes"  // the most memory that Redis may use; 0 without a bound
+)
+
 // RedisMemory shows the memory of the Redis that usage lives in, of a Cluster that of all its masters together. It is absent until
 // Redis has said it, and while it does not. It is safe for concurrent use.
 type RedisMemory struct {

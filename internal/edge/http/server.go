@@ -89,6 +89,7 @@ func NewHandler(opt Options) http.Handler {
 	mux.Handle("GET "+PathMetrics, promhttp.HandlerFor(opt.Gatherer, promhttp.HandlerOpts{
 		MaxRequestsInFlight: maxScrapes,
 		ErrorHandling:       promhttp.ContinueOnError,
+		EnableOpenMetrics:   true, // which alone can carry exemplars
 	}))
 	if opt.API != nil {
 		mux.Handle(PathAPI, opt.API)

@@ -38,6 +38,7 @@ type job struct {
 	flags    byte
 	body     []byte // the request as a script of holds reads it
 	slot     int
+	asked    time.Time // since when it waits to be sent
 	deadline time.Time
 
 	state atomic.Uint32
@@ -71,6 +72,8 @@ type batcher struct {
 	clock   func() int64
 	onBatch func(int)
 	onLapse func(int)
+	onWait  func(time.Duration)
+	onTrip  func(time.Duration)
 	timeout time.Duration
 
 	jobs   sync.Pool       // of *job
@@ -96,7 +99,7 @@ func newBatcher(client redis.UniversalClient, script *redis.Script, build func(*
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &batcher{
 		client: client, script: script, build: build, cluster: opt.Cluster, clock: opt.clock, onBatch: opt.OnBatch,
-		onLapse: opt.OnLapse,
+		onLapse: opt.OnLapse, onWait: opt.OnQueued, onTrip: opt.OnTrip,
 		timeout: opt.Timeout, ctx: ctx, cancel: cancel, wake: make(chan struct{}, senders),
 	}
 	b.jobs.New = func() any {
@@ -226,7 +229,7 @@ func (b *batcher) decide(
 // run has a job answered by its deadline, the zero value being the store's timeout. The job is not to be used after it.
 func (b *batcher) run(ctx context.Context, j *job, deadline time.Time) (string, error) {
 	now := time.Now()
-	j.deadline = deadline
+	j.asked, j.deadline = now, deadline
 	if j.deadline.IsZero() {
 		j.deadline = now.Add(b.timeout)
 	}
@@ -284,6 +287,9 @@ func (b *batcher) ask(t *trip, until time.Time) {
 	last := now
 	live := t.batch[:0]
 	for _, j := range t.batch {
+		if b.onWait != nil {
+			b.onWait(now.Sub(j.asked))
+		}
 		if !j.deadline.After(now) || j.state.Load() != jobWaiting {
 			j.answer("", fmt.Errorf("%w: not sent", store.ErrTimeout))
 			continue
@@ -302,7 +308,7 @@ func (b *batcher) ask(t *trip, until time.Time) {
 	ctx, cancel := context.WithDeadline(b.ctx, last)
 	defer cancel()
 	if b.cluster {
-		b.askSlots(ctx, live)
+		b.askSlots(ctx, now, live)
 		return
 	}
 	b.build(t.call, live)
@@ -310,28 +316,37 @@ func (b *batcher) ask(t *trip, until time.Time) {
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		replies, err = b.script.Eval(ctx, b.client, t.call.keys, t.call.args...).StringSlice()
 	}
+	b.tripped(now)
 	b.deliver(live, replies, err)
 }
 
+// tripped tells of a trip that was sent then.
+func (b *batcher) tripped(sent time.Time) {
+	if b.onTrip != nil {
+		b.onTrip(time.Since(sent))
+	}
+}
+
 // askSlots asks on a Cluster: one script call per slot, sent together.
-func (b *batcher) askSlots(ctx context.Context, live []*job) {
+func (b *batcher) askSlots(ctx context.Context, sent time.Time, live []*job) {
 	slots := make(map[int][]*job, len(live))
 	for _, j := range live {
 		slots[j.slot] = append(slots[j.slot], j)
 	}
-	type sent struct {
+	type asked struct {
 		jobs []*job
 		call *call
 		cmd  *redis.Cmd
 	}
-	all := make([]sent, 0, len(slots))
+	all := make([]asked, 0, len(slots))
 	pipe := b.client.Pipeline()
 	for _, jobs := range slots {
 		call := newCall(b.clock)
 		b.build(call, jobs)
-		all = append(all, sent{jobs: jobs, call: call, cmd: b.script.EvalSha(ctx, pipe, call.keys, call.args...)})
+		all = append(all, asked{jobs: jobs, call: call, cmd: b.script.EvalSha(ctx, pipe, call.keys, call.args...)})
 	}
 	_, _ = pipe.Exec(ctx) // each command holds its own error
+	b.tripped(sent)
 	for _, s := range all {
 		replies, err := s.cmd.StringSlice()
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {

@@ -41,6 +41,10 @@ type Options struct {
 	Timeout        time.Duration // DefaultTimeout if 0
 	// OnBatch is told how many decisions went into each script call; nil for none.
 	OnBatch func(decisions int)
+	// OnQueued is told how long a decision has waited to be sent, or to be given up; nil for none. It must not block.
+	OnQueued func(waited time.Duration)
+	// OnTrip is told how long a trip took, answered or not, that carried one decision or more; nil for none. It must not block.
+	OnTrip func(took time.Duration)
 	// OnLapse is told how many leases a script call was the first to find over, of holds that have a part at the subject without an
 	// ID; nil for none. It must not block.
 	OnLapse func(leases int)
