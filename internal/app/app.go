@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,9 @@ type App struct {
 	store  store.Store
 	engine *engine.Engine
 
+	tracing   *telemetry.Tracing     // nil without traces
+	decisions *telemetry.DecisionLog // nil without a decision log
+
 	grpc   *grpc.Server
 	admin  *grpc.Server // nil without an admin address
 	health *health.Server
@@ -84,24 +88,39 @@ func New(opt Options, log *telemetry.Log) (*App, error) {
 	if err := a.loadPolicy(); err != nil {
 		return nil, err
 	}
+	if err := a.make(); err != nil {
+		return nil, errors.Join(err, a.Stop(context.Background()))
+	}
+	return a, nil
+}
+
+// make makes the parts that Stop ends.
+func (a *App) make() error {
+	for _, ignored := range a.opt.Ignored {
+		a.log.Warn("a setting is wrong", zap.String(telemetry.FieldSetting, ignored))
+	}
+	if err := a.startTracing(); err != nil {
+		return err
+	}
+	a.startDecisionLog()
 	if err := a.openStore(); err != nil {
-		return nil, err
+		return err
 	}
 	a.engine = engine.New(engine.Options{
-		Store:    a.store,
+		Store:    a.seenStore(),
 		Policy:   a.policy.Current,
-		Timeout:  opt.DecisionTimeout,
+		Timeout:  a.opt.DecisionTimeout,
 		Metrics:  a.metrics,
-		Log:      log,
+		Log:      a.log,
 		Trips:    a.trips(),
-		Disabled: opt.Disabled,
+		Disabled: a.opt.Disabled,
+
+		Traced:    a.tracing != nil,
+		Decisions: a.decisions,
 	})
 	a.reg.MustRegister(telemetry.NewLimits(newLimitsReader(a.engine.GlobalLimits).read))
 	a.push("settle what is left", a.engine.Close)
-	if err := a.makeServers(); err != nil {
-		return nil, err
-	}
-	return a, nil
+	return a.makeServers()
 }
 
 func (a *App) openStore() error {
@@ -128,7 +147,8 @@ func (a *App) openStore() error {
 
 func (a *App) makeServers() error {
 	catch := grpc.ChainUnaryInterceptor(catchPanics(a.metrics, a.log))
-	a.grpc = grpc.NewServer(append(ServerOptions(), catch, grpc.ForceServerCodecV2(rls.Codec()))...)
+	options := slices.Concat(ServerOptions(), a.traceGRPC(), []grpc.ServerOption{catch})
+	a.grpc = grpc.NewServer(append(options, grpc.ForceServerCodecV2(rls.Codec()))...)
 	ratelimitv3.RegisterRateLimitServiceServer(a.grpc, rls.New(rls.Options{
 		Decider: a.engine, Metrics: a.metrics, IETFHeaders: a.opt.IETFHeaders,
 	}))
@@ -143,13 +163,13 @@ func (a *App) makeServers() error {
 	reflection.Register(a.grpc)
 
 	if a.opt.AdminAddr != "" {
-		a.admin = grpc.NewServer(append(ServerOptions(), catch)...)
+		a.admin = grpc.NewServer(options...)
 		adminv1.RegisterAdminServiceServer(a.admin, admin.New(a.engine))
 		reflection.Register(a.admin)
 	}
 	api, err := cost.NewHandler(a.cost)
 	if err != nil {
-		return errors.Join(err, a.store.Close())
+		return err
 	}
 	a.http = httpedge.NewServer(a.closeUnlessReady(httpedge.NewHandler(httpedge.Options{
 		Engine:   a.engine,
@@ -157,7 +177,7 @@ func (a *App) makeServers() error {
 		Ready:    a.ready.Load,
 		Metrics:  a.metrics,
 		Gatherer: prometheus.GathererFunc(a.gather),
-		API:      api,
+		API:      a.traceHTTP(api),
 	})), a.log)
 	return nil
 }

@@ -46,7 +46,7 @@ func catchPanics(metrics *telemetry.Metrics, log *telemetry.Log) grpc.UnaryServe
 			if caught := recover(); caught != nil {
 				metrics.Panics.Inc()
 				log.Error("a handler panicked", zap.String(telemetry.FieldMethod, info.FullMethod),
-					zap.Any("panic", caught), zap.ByteString(telemetry.FieldStack, debug.Stack()))
+					zap.Any("panic", caught), zap.ByteString(telemetry.FieldStack, debug.Stack()), telemetry.InTrace(ctx))
 				err = status.Error(codes.Internal, "internal error")
 			}
 		}()

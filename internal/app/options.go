@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store/redis"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
 // StoreKind is where usage lives.
@@ -73,6 +75,19 @@ type Options struct {
 
 	LogLevel  string // debug, info, warn or error
 	LogFormat string // json or console
+
+	// DecisionLog and DecisionLogIDs are telemetry's words for what the decision log tells. Its lines go to DecisionLogTo, nil for
+	// the process's standard output.
+	DecisionLog    string
+	DecisionLogIDs string
+	DecisionLogKey []byte // of hashed ids; empty for one of this process
+	DecisionLogTo  io.Writer
+
+	// Tracing says where traces are sent; nil for nowhere.
+	Tracing *telemetry.TraceOptions
+
+	// Ignored are the settings that are wrong and not in force, each as a sentence for the log.
+	Ignored []string
 }
 
 // DefaultOptions returns the options of a daemon on the embedded store that was told nothing.
@@ -87,6 +102,8 @@ func DefaultOptions() Options {
 		ShutdownTimeout: DefaultShutdownTimeout,
 		LogLevel:        DefaultLogLevel,
 		LogFormat:       DefaultLogFormat,
+		DecisionLog:     telemetry.DecisionsOff,
+		DecisionLogIDs:  telemetry.IDsPlain,
 	}
 }
 

@@ -26,6 +26,7 @@ type reading struct {
 	opt   Options
 	store StoreKind // as set; empty if it was not
 	redis redisText
+	otel  otelText
 }
 
 // redisText is what the environment says of Redis, before it is put together.

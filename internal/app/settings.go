@@ -33,7 +33,7 @@ func (s *Setting) Summary() string {
 
 // Settings returns every setting, in the order in which help shows them.
 func Settings() []Setting {
-	return slices.Concat(serveSettings(), limitSettings(), redisSettings())
+	return slices.Concat(serveSettings(), logSettings(), limitSettings(), redisSettings(), otelSettings())
 }
 
 // serveSettings are those of the daemon itself.
@@ -92,18 +92,6 @@ func serveSettings() []Setting {
 			Flag: "ietf-headers", Env: "RATELIMITD_IETF_HEADERS", Default: "false", Values: "true or false",
 			Help: "Add the IETF fields RateLimit and RateLimit-Policy to responses.", bool: true,
 			read: func(r *reading, v string) error { return readBool(v, &r.opt.IETFHeaders) },
-		},
-		{
-			Flag: "log-level", Env: "RATELIMITD_LOG_LEVEL", Default: DefaultLogLevel,
-			Values: "debug, info, warn or error", Help: "What is logged.",
-			read: func(r *reading, v string) error {
-				return readWord(v, &r.opt.LogLevel, "debug", "info", "warn", "error")
-			},
-		},
-		{
-			Flag: "log-format", Env: "RATELIMITD_LOG_FORMAT", Default: DefaultLogFormat,
-			Values: "json or console", Help: "How it is logged.",
-			read: func(r *reading, v string) error { return readWord(v, &r.opt.LogFormat, "json", "console") },
 		},
 	}
 }
@@ -196,9 +184,11 @@ func ReadSettings(flags *pflag.FlagSet, lookup func(env string) (string, bool)) 
 		return Options{}, err
 	}
 	r.redis.meant = redisMeant(lookup)
-	if err := r.finish(); err != nil {
+	tracing, err := r.otel.finish()
+	if err := errors.Join(r.finish(), err); err != nil {
 		return Options{}, err
 	}
+	r.opt.Tracing, r.opt.Ignored = tracing, r.otel.warnings
 	if err := r.opt.Validate(); err != nil {
 		return Options{}, err
 	}

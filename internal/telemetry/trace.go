@@ -137,6 +137,19 @@ func (t *Tracing) Close(ctx context.Context) error {
 	return nil
 }
 
+// NameRoute names the context's span, if it is recorded, by the route of a request: the path with names in place of what they
+// stand for.
+func NameRoute(ctx context.Context, method string, route fmt.Stringer) {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		name := route.String()
+		span.SetName(method + " " + name)
+		span.SetAttributes(attrRoute.String(name))
+	}
+}
+
+// attrRoute is OpenTelemetry's own.
+const attrRoute = attribute.Key("http.route")
+
 // Step begins a span within the context's, if that one is recorded. The step is over when end is called.
 func Step(ctx context.Context, name string) (in context.Context, end func()) {
 	parent := trace.SpanFromContext(ctx)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ratelimitd/ratelimitd/internal/engine"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 	costv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/cost/v1"
 )
 
@@ -26,7 +27,9 @@ func (s *Server) RecordBatch(
 			results = append(results, failedRecord(lost))
 			continue
 		}
-		resp, err := s.record(ctx, records[i])
+		one, end := telemetry.Step(ctx, "record")
+		resp, err := s.record(one, records[i])
+		end()
 		if ctx.Err() != nil {
 			return nil, s.translate(context.Cause(ctx))
 		}

@@ -74,6 +74,7 @@ func NewHandler(s *Server) (http.Handler, error) {
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithWriteContentLength(),
+		runtime.WithMiddlewares(nameSpan),
 	)
 	if err := costv1.RegisterCostServiceHandlerServer(context.Background(), gateway, s); err != nil {
 		return nil, fmt.Errorf("serve the cost API over HTTP: %w", err)
@@ -96,6 +97,16 @@ func NewHandler(s *Server) (http.Handler, error) {
 		newProblem(http.StatusForbidden, "CROSS_ORIGIN", "a page from elsewhere may not call this service").write(w)
 	}))
 	return foreign.Handler(mux), nil
+}
+
+// nameSpan names the span of a call, if it is in one, by its route.
+func nameSpan(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		if pattern, ok := runtime.HTTPPattern(r.Context()); ok {
+			telemetry.NameRoute(r.Context(), r.Method, pattern)
+		}
+		next(w, r, params)
+	}
 }
 
 func serveOpenAPI(w http.ResponseWriter, _ *http.Request) {
@@ -191,7 +202,7 @@ func (a *api) catch(w *answerWriter, r *http.Request) {
 	}
 	a.server.metrics.Panics.Inc()
 	a.server.log.Error("a handler panicked", zap.String(telemetry.FieldMethod, r.Method+" "+r.Pattern),
-		zap.Any("panic", caught), zap.ByteString(telemetry.FieldStack, debug.Stack()))
+		zap.Any("panic", caught), zap.ByteString(telemetry.FieldStack, debug.Stack()), telemetry.InTrace(r.Context()))
 	if !w.started {
 		newProblem(http.StatusInternalServerError, string(reasonInternal), "internal error").write(w)
 	}
