@@ -15,6 +15,12 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false)
 LDFLAGS := -s -w -X github.com/ratelimitd/ratelimitd/internal/app.version=$(VERSION)
 
+# IMAGE is the name of the image that `make image` makes; VERSION is its tag.
+IMAGE ?= ghcr.io/ratelimitd/ratelimitd
+# What the image says of its source: the commit and its time.
+REVISION = $(shell git rev-parse HEAD 2>/dev/null)
+CREATED = $(shell git log -1 --format=%cI 2>/dev/null || echo 1970-01-01T00:00:00Z)
+
 # Where `make tools` puts what the machine lacks. What is on PATH comes first.
 TOOLS_BIN := $(CURDIR)/.tools/bin
 
@@ -43,6 +49,16 @@ help: ## List the targets
 build: ## Build bin/ratelimitd, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -ldflags '$(LDFLAGS)' -o bin/ratelimitd ./cmd/ratelimitd
 
+.PHONY: image
+image: ## Write bin/image.tar, an OCI image for linux/amd64 and linux/arm64, and check it; needs no container engine
+	for arch in amd64 arm64; do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=$(VCS) -ldflags '$(LDFLAGS)' \
+			-o bin/linux-$$arch/ratelimitd ./cmd/ratelimitd; \
+	done
+	$(GO) -C tools run ./image -out ../bin/image.tar -name $(IMAGE) -version '$(VERSION)' \
+		-revision '$(REVISION)' -created '$(CREATED)' \
+		linux/amd64=../bin/linux-amd64/ratelimitd linux/arm64=../bin/linux-arm64/ratelimitd
+
 .PHONY: run
 run: build ## Build and start ratelimitd with the embedded store and the production policy
 	exec bin/ratelimitd serve --store=memory --policy=production $(ARGS)
@@ -56,6 +72,7 @@ tools: ## Install what the tests need and the machine lacks: redis-server, Envoy
 .PHONY: test
 test: tools ## Run every test with the race detector, and each fuzz target for a moment
 	PATH="$$PATH:$(TOOLS_BIN)" $(GO) test -race -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./...
+	$(GO) -C tools test -count=1 $(TESTFLAGS) ./image
 	PATH="$$PATH:$(TOOLS_BIN)" GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
 
 .PHONY: test-k8s
@@ -96,6 +113,7 @@ lint-generated: ## Check that generated code is up to date
 .PHONY: lint-go
 lint-go: ## Run golangci-lint
 	$(TOOL) golangci-lint run ./...
+	$(GO) -C tools tool golangci-lint run ./...
 	$(GO) -C test/k8s tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run --build-tags=apiserver ./...
 
 .PHONY: lint-proto

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+)
+
+// testSpec is of an image for both platforms, of a program that only says its version.
+func testSpec(t *testing.T) *spec {
+	t.Helper()
+	dir := t.TempDir()
+	source := filepath.Join(dir, "main.go")
+	if err := os.WriteFile(source, []byte("package main\n\nfunc main() { println(\"program v1.2.3\") }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &spec{name: "example.com/program", version: "v1.2.3", revision: "abc", created: time.Unix(1_700_000_000, 0)}
+	for _, arch := range []string{"amd64", "arm64"} {
+		path := filepath.Join(dir, arch)
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", path, source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build: %v: %s", err, out)
+		}
+		s.programs = append(s.programs, program{platform: v1.Platform{OS: "linux", Architecture: arch}, path: path})
+	}
+	return s
+}
+
+// write writes an image of a spec to a file.
+func write(t *testing.T, s *spec, change func(v1.ImageIndex) v1.ImageIndex) string {
+	t.Helper()
+	index, err := s.build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		index = change(index)
+	}
+	archive := filepath.Join(t.TempDir(), "image.tar")
+	if err := writeArchive(archive, index, s.annotations()); err != nil {
+		t.Fatal(err)
+	}
+	return archive
+}
+
+func TestAnImageIsWhatItWasMadeOf(t *testing.T) {
+	s := testSpec(t)
+	found, err := check(write(t, s, nil), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != 2 {
+		t.Errorf("it has %q, want two platforms", found)
+	}
+	if runtime.GOOS == "linux" && !strings.Contains(strings.Join(found, "\n"), "program v1.2.3") {
+		t.Errorf("the program was not run: %q", found)
+	}
+}
+
+func TestTheSameImageTwiceIsTheSameFile(t *testing.T) {
+	s := testSpec(t)
+	var files [2][]byte
+	for i := range files {
+		var err error
+		if files[i], err = os.ReadFile(write(t, s, nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(files[0], files[1]) {
+		t.Error("the files differ")
+	}
+}
+
+func TestCheckRefuses(t *testing.T) {
+	s := testSpec(t)
+	for _, tc := range []struct {
+		name   string
+		spec   func(s *spec)                           // changes what the image is made of
+		change func(index v1.ImageIndex) v1.ImageIndex // changes the image
+		want   string
+	}{
+		{name: "a missing platform", change: func(index v1.ImageIndex) v1.ImageIndex {
+			return mutate.RemoveManifests(index, func(d v1.Descriptor) bool { return d.Platform.Architecture == "arm64" })
+		}, want: "linux/arm64: it is not in the image"},
+		{name: "the program of another platform", spec: func(s *spec) {
+			s.programs[0].path, s.programs[1].path = s.programs[1].path, s.programs[0].path
+		}, want: "linux/amd64: /ratelimitd is for EM_AARCH64"},
+		{name: "no program", spec: func(s *spec) { s.programs[0].path = "image_test.go" }, want: "is no program of Linux"},
+		{name: "a program that is too large", spec: func(s *spec) {
+			s.programs[0].path = grown(t, s.programs[0].path)
+		}, want: "linux/amd64: a node pulls"},
+		{name: "another user", change: edit(t, func(c *v1.Config) { c.User = "0" }), want: "the user is 0, want 65532:65532"},
+		{name: "another entry point", change: edit(t, func(c *v1.Config) { c.Entrypoint = nil }), want: "the entry point is []"},
+		{name: "another label", change: edit(t, func(c *v1.Config) { c.Labels = nil }), want: "the set of labels is map[]"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			made := *s
+			made.programs = append([]program(nil), s.programs...)
+			if tc.spec != nil {
+				tc.spec(&made)
+			}
+			if _, err := check(write(t, &made, tc.change), s); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("it says %v, want %q", err, tc.want)
+			}
+		})
+	}
+	t.Run("another version", func(t *testing.T) {
+		other := *s
+		other.version = "v9"
+		if _, err := check(write(t, &other, nil), &other); err == nil || !strings.Contains(err.Error(), "want version v9") {
+			t.Errorf("it says %v", err)
+		}
+	})
+	t.Run("a damaged file", func(t *testing.T) {
+		archive := write(t, s, nil)
+		content, err := os.ReadFile(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[len(content)/2] ^= 1
+		if err := os.WriteFile(archive, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := check(archive, s); err == nil {
+			t.Error("nothing is said")
+		}
+	})
+}
+
+// grown returns a copy of a program with more after its end than a node may have to pull.
+func grown(t *testing.T, program string) string {
+	t.Helper()
+	content, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise := make([]byte, maxBytes)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise) // never errs
+	path := filepath.Join(t.TempDir(), "grown")
+	if err := os.WriteFile(path, append(content, noise...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// edit changes the config of every platform's image.
+func edit(t *testing.T, change func(*v1.Config)) func(v1.ImageIndex) v1.ImageIndex {
+	t.Helper()
+	return func(index v1.ImageIndex) v1.ImageIndex {
+		manifest, err := index.IndexManifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range manifest.Manifests {
+			image, err := index.Image(d.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			config, err := image.ConfigFile()
+			if err != nil {
+				t.Fatal(err)
+			}
+			config = config.DeepCopy()
+			change(&config.Config)
+			if image, err = mutate.ConfigFile(image, config); err != nil {
+				t.Fatal(err)
+			}
+			index = mutate.RemoveManifests(index, func(old v1.Descriptor) bool { return old.Digest == d.Digest })
+			index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: d.Platform}})
+		}
+		return index
+	}
+}
+
+func TestABundleOfFewAuthoritiesIsRefused(t *testing.T) {
+	if err := checkRoots(roots()); err != nil {
+		t.Error(err)
+	}
+	if err := checkRoots(roots()[:1<<14]); err == nil {
+		t.Error("a cut bundle is accepted")
+	}
+}
