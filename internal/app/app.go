@@ -102,6 +102,7 @@ func (a *App) make() error {
 	if err := a.startTracing(); err != nil {
 		return err
 	}
+	a.metrics.Exemplars(a.tracing != nil)
 	a.startDecisionLog()
 	if err := a.openStore(); err != nil {
 		return err

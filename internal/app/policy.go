@@ -18,7 +18,7 @@ func (a *App) loadPolicy() error {
 		return fmt.Errorf("--policy (RATELIMITD_POLICY) %s:\n%w", a.opt.Policy, err)
 	}
 	a.policy = source
-	a.metrics.PolicyLoaded(source.Current().Hash(), time.Now())
+	a.metrics.PolicyLoaded(source.Current().Hash(), source.Current().Tiers(), time.Now())
 	a.warn(source.Warnings())
 	return nil
 }
@@ -31,7 +31,7 @@ func (a *App) reloaded(snapshot *policy.Snapshot, warnings []policy.Warning, err
 			zap.String(telemetry.FieldPolicy, a.opt.Policy), zap.Error(err))
 		return
 	}
-	a.metrics.PolicyLoaded(snapshot.Hash(), time.Now())
+	a.metrics.PolicyLoaded(snapshot.Hash(), snapshot.Tiers(), time.Now())
 	a.log.Info("a new policy is in force",
 		zap.String(telemetry.FieldPolicy, a.opt.Policy), zap.String(telemetry.FieldHash, snapshot.Hash()))
 	a.warn(warnings)

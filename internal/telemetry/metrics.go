@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -85,6 +87,9 @@ type Metrics struct {
 	latency   *prometheus.HistogramVec // by LabelEdge
 	stages    *prometheus.HistogramVec // by LabelStage
 	exemplars atomic.Bool
+
+	mu    sync.Mutex
+	tiers []string // of the policy in force; guarded by mu
 }
 
 // NewMetrics makes the metrics of one daemon and registers them with reg. It panics, as prometheus does, if reg already
@@ -119,13 +124,30 @@ func (m *Metrics) Running(b Build, enabled bool) {
 	}
 }
 
-// PolicyLoaded records that the policy with this hash took effect at the given time.
-func (m *Metrics) PolicyLoaded(hash string, at time.Time) {
+// PolicyLoaded records that the policy with this hash and these tiers took effect at the given time.
+func (m *Metrics) PolicyLoaded(hash string, tiers []string, at time.Time) {
+	m.showTiers(tiers)
 	m.PolicyReloads.WithLabelValues(ResultLoaded).Inc()
 	m.PolicyReloadSuccess.Set(1)
 	m.PolicyReloadTime.Set(float64(at.UnixMilli()) / 1e3)
 	m.PolicyInfo.Reset()
 	m.PolicyInfo.WithLabelValues(hash).Set(1)
+}
+
+// showTiers shows how often each tier has failed open, from 0 on, so that the first time is seen as a rise. Tiers that the policy no
+// longer has are shown no more.
+func (m *Metrics) showTiers(tiers []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, old := range m.tiers {
+		if !slices.Contains(tiers, old) {
+			m.FailOpens.DeleteLabelValues(Label(old))
+		}
+	}
+	m.tiers = slices.Clone(tiers)
+	for _, tier := range tiers {
+		m.FailOpens.WithLabelValues(Label(tier))
+	}
 }
 
 // PolicyRejected records that a policy was refused and the one before it is still in force.

@@ -44,10 +44,13 @@ func TestTroubleIsLoggedOncePerSecondAndKindWithACountOfTheRest(t *testing.T) {
 func TestOnlyThePolicyInForceHasASeries(t *testing.T) {
 	m := NewMetrics(prometheus.NewRegistry())
 	at := time.Unix(1_800_000_000, 0)
-	m.PolicyLoaded("aaa", at)
-	m.PolicyLoaded("bbb", at)
+	m.PolicyLoaded("aaa", []string{"user", "org_id"}, at)
+	m.PolicyLoaded("bbb", []string{"user"}, at)
 	if got := testutil.CollectAndCount(m.PolicyInfo); got != 1 {
 		t.Errorf("%d policy series after a reload, want 1", got)
+	}
+	if got := testutil.CollectAndCount(m.FailOpens); got != 1 {
+		t.Errorf("%d tiers are shown to have failed open, or not, want the one of the policy in force", got)
 	}
 	m.PolicyRejected()
 	if got := testutil.ToFloat64(m.PolicyReloadSuccess); got != 0 {
