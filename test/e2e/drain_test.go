@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	rls "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/ratelimitd/ratelimitd/test/harness"
@@ -38,18 +40,57 @@ func TestADaemonThatDrainsSaysSoAndAnswersOn(t *testing.T) {
 // TestASecondSignalEndsAtOnce sends it while a call waits for a Redis that hangs, and may go on to for minutes.
 func TestASecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
+	d, stream := hangingCall(t, harness.Env{"RATELIMITD_SHUTDOWN_TIMEOUT": "10m"})
+	d.Terminate()
+	awaitNotReady(t, d)
+	d.Terminate()
+	wantCutOff(t, d, stream)
+}
+
+// TestTheShutdownTimeoutEndsWhatHangs sends one signal: what Kubernetes would kill later ends by itself.
+func TestTheShutdownTimeoutEndsWhatHangs(t *testing.T) {
+	t.Parallel()
+	d, stream := hangingCall(t, harness.Env{"RATELIMITD_SHUTDOWN_TIMEOUT": "100ms"})
+	d.Terminate()
+	wantCutOff(t, d, stream)
+}
+
+// hangingCall starts a daemon, and a call that waits for a Redis which does not answer.
+func hangingCall(t *testing.T, env harness.Env) (*harness.DaemonProcess, grpc.ClientStream) {
+	t.Helper()
 	redis := harness.Redis(t)
-	env := with(onRedis(redis), "RATELIMITD_SHUTDOWN_TIMEOUT", "10m")
+	for name, value := range onRedis(redis) {
+		env = with(env, name, value)
+	}
 	d := harness.Daemon(t, with(env, "RATELIMITD_DECISION_TIMEOUT", "1m"))
 	c := dial(t, d.GRPCAddr)
 	c.admitted(t, "123", 1)
 	redis.Pause()
-	defer redis.Resume()
+	t.Cleanup(redis.Resume)
 	stream, err := c.startAsking(t, "123")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Terminate()
+	return d, stream
+}
+
+// wantCutOff errs unless the daemon ends in order, though not with an answer to the call.
+func wantCutOff(t *testing.T, d *harness.DaemonProcess, stream grpc.ClientStream) {
+	t.Helper()
+	if err := d.Wait(); err != nil {
+		t.Errorf("the daemon ends with %v, want status 0", err)
+	}
+	if err := stream.RecvMsg(new(rls.RateLimitResponse)); err == nil {
+		t.Error("the call was answered, so the daemon has waited for its timeout")
+	}
+	if !strings.Contains(d.Log(), "stopped before all calls had ended") {
+		t.Errorf("the log does not say that a call was cut off:\n%s", d.Log())
+	}
+}
+
+// awaitNotReady waits until a daemon's readiness ends.
+func awaitNotReady(t *testing.T, d *harness.DaemonProcess) {
+	t.Helper()
 	harness.WaitFor(t, "the daemon is not ready", func(ctx context.Context) error {
 		r, err := fetch(ctx, d.URL("/readyz"), "")
 		if err == nil && r.status != http.StatusServiceUnavailable {
@@ -57,13 +98,6 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 		}
 		return err
 	})
-	d.Terminate()
-	if err := d.Wait(); err != nil {
-		t.Errorf("the daemon ends with %v, want status 0", err)
-	}
-	if err := stream.RecvMsg(new(rls.RateLimitResponse)); err == nil {
-		t.Error("the call that was cut off was answered")
-	}
 }
 
 // awaitDraining waits until a daemon's health says that calls should go elsewhere.
