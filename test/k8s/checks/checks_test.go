@@ -99,6 +99,8 @@ func TestEachCheckFinds(t *testing.T) {
 		{name: "socket without a group", object: pod, from: "fsGroup: 65532\n", to: "\n", check: checks.Addresses, want: "the pod has no fsGroup"},
 		{name: "liveness that asks for more", object: pod, from: "path: /healthz\n            port: ratelimitd-http", to: "path: /api/v1/assistant/health\n            port: ratelimitd-http", check: checks.Addresses, want: "its liveness probe does not ask for /healthz"},
 		{name: "too little time to end", object: pod, from: "terminationGracePeriodSeconds: 90", to: "terminationGracePeriodSeconds: 20", check: checks.Endings, want: "the grace period of 20s is no longer than"},
+		{name: "too little time to drain", dir: "overlays/prod", object: "Deployment ratelimitd/ratelimitd", from: "value: 5s", to: "value: 10s", check: checks.Endings, want: "the grace period of 30s is no longer than"},
+		{name: "no time", object: pod, from: "value: 10s", to: "value: ten", check: checks.Endings, want: "RATELIMITD_SHUTDOWN_TIMEOUT says no time"},
 		{name: "image without a tag", object: pod, from: "image: python:3.14-slim", to: "image: python", check: checks.Images, want: "has no tag that stands still"},
 		{name: "image with a tag that moves", object: pod, from: "image: python:3.14-slim", to: "image: python:latest", check: checks.Images, want: "has no tag that stands still"},
 		{name: "one image in two versions", object: "Deployment assistant/redis", from: "image: redis:8.2-alpine", to: "image: python:3.12", check: checks.Images, want: "image python:3.12 is 3.14-slim elsewhere"},

@@ -96,18 +96,24 @@ func (d Daemon) Policy() (text, problem string) {
 func Endings(b Build) []string {
 	var problems []string
 	for _, d := range b.Daemons() {
-		shutdown, err := time.ParseDuration(d.Env["RATELIMITD_SHUTDOWN_TIMEOUT"])
-		if err != nil {
-			problems = append(problems, fmt.Sprintf("%s: RATELIMITD_SHUTDOWN_TIMEOUT says no time: %v", d, err))
-			continue
-		}
-		needed, grace := d.Pod.longestSleep()+shutdown, 30*time.Second
+		needed, grace := d.Pod.longestSleep(), 30*time.Second
 		if g := d.Pod.Spec.TerminationGracePeriodSeconds; g != nil {
 			grace = time.Duration(*g) * time.Second
 		}
+		for _, setting := range []string{"RATELIMITD_DRAIN_DELAY", "RATELIMITD_SHUTDOWN_TIMEOUT"} {
+			text, ok := d.Env[setting]
+			if !ok && setting == "RATELIMITD_DRAIN_DELAY" {
+				continue // none by default
+			}
+			part, err := time.ParseDuration(text)
+			if err != nil {
+				problems = append(problems, fmt.Sprintf("%s: %s says no time: %v", d, setting, err))
+			}
+			needed += part
+		}
 		if grace <= needed {
-			problems = append(problems,
-				fmt.Sprintf("%s: the grace period of %s is no longer than preStop and the shutdown timeout together, %s", d, grace, needed))
+			problems = append(problems, fmt.Sprintf("%s: the grace period of %s is no longer than what it takes to end: "+
+				"preStop, the drain delay and the shutdown timeout are %s", d, grace, needed))
 		}
 	}
 	return problems
