@@ -66,13 +66,19 @@ run: build ## Build and start ratelimitd with the embedded store and the product
 ##@ Test
 
 .PHONY: tools
-tools: ## Install what the tests need and the machine lacks: redis-server, Envoy, etcd, a C compiler
+tools: ## Install what the tests need and the machine lacks: redis-server, Envoy, etcd, a C compiler, a collector of traces
 	@GO='$(GO)' scripts/tools.sh
+	@$(MAKE) --no-print-directory $(TOOLS_BIN)/otel-collector
+
+$(TOOLS_BIN)/otel-collector: $(wildcard tools/otel-collector/*)
+	CGO_ENABLED=0 $(GO) -C tools/otel-collector build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ .
+	touch $@
 
 .PHONY: test
 test: tools ## Run every test with the race detector, and each fuzz target for a moment
 	PATH="$$PATH:$(TOOLS_BIN)" $(GO) test -race -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./...
 	$(GO) -C tools test -count=1 $(TESTFLAGS) ./image
+	PATH="$$PATH:$(TOOLS_BIN)" $(GO) -C test/k8s test -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./...
 	PATH="$$PATH:$(TOOLS_BIN)" GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
 
 .PHONY: test-k8s
@@ -127,6 +133,7 @@ lint-modules: ## Check that each go.mod is tidy
 	$(GO) mod tidy -diff
 	$(GO) -C tools mod tidy -diff
 	$(GO) -C tools/kube-apiserver mod tidy -diff
+	$(GO) -C tools/otel-collector mod tidy -diff
 	$(GO) -C test/k8s mod tidy -diff
 
 .PHONY: lint-vuln
