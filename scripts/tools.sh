@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: redis-server, Envoy, etcd and, for the race detector, a C compiler.
-# What is on PATH and will do is used first. Where nothing is missing it takes a moment and changes nothing.
+# Installs what the tests need and this machine lacks: redis-server, Envoy, etcd, Prometheus with its tools and, for the race
+# detector, a C compiler. What is on PATH and will do is used first. Where nothing is missing it takes a moment and changes nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -136,3 +136,6 @@ ensure_cc
 ensure_redis
 ensure_envoy
 ensure_program etcd etcd-server
+ensure_program promtool prometheus
+ensure_program prometheus prometheus
+ensure_program amtool prometheus-alertmanager

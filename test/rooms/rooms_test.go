@@ -75,6 +75,9 @@ func rooms() map[string]room {
 		harness:      {},
 		"test/e2e":   {may: []string{harness, costAPI}},
 		"test/rooms": {may: []string{harness}},
+		// What is run for the dashboards, for their tests and for their pictures.
+		"test/monitoring":            {may: []string{harness, costAPI}},
+		"test/monitoring/ruleobject": {},
 		"test/bench": {may: []string{app, engine, policy, budget, store, redis, telemetry, harness, costAPI}},
 	}
 }
