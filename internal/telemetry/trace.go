@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -141,7 +142,7 @@ func (t *Tracing) Close(ctx context.Context) error {
 // stand for.
 func NameRoute(ctx context.Context, method string, route fmt.Stringer) {
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
-		name := route.String()
+		name := strings.ReplaceAll(route.String(), "=*}", "}") // a name alone is one segment of the path
 		span.SetName(method + " " + name)
 		span.SetAttributes(attrRoute.String(name))
 	}
