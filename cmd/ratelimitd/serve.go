@@ -39,6 +39,7 @@ func serve(cmd *cobra.Command, lookup lookupEnv) (err error) {
 	defer func() { err = errors.Join(err, log.Flush()) }()
 	signals := make(chan os.Signal, 4) //nolint:mnd // a reload and two that stop are enough to wait
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGPIPE) // who reads the logs may go: calls are answered all the same
 	defer signal.Stop(signals)
 	if err := app.Run(cmd.Context(), opt, log, signals); err != nil {
 		log.Error("ended", zap.Error(err))

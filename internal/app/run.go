@@ -16,8 +16,12 @@ import (
 // Run makes a daemon, serves, and obeys signals until it is to end: SIGHUP reloads the policy, any other signal stops,
 // and one more cuts off what is still in flight. A daemon that is to stop says so by its health, answers on for the drain
 // delay, and then has the shutdown timeout to answer what is in flight. Run errs when the daemon cannot start or a server
-// ends by itself. It tunes the process's garbage collection, see TuneRuntime.
+// ends by itself. It tunes the process's garbage collection, see TuneRuntime, and has OpenTelemetry's libraries tell their troubles
+// to the log.
 func Run(ctx context.Context, opt Options, log *telemetry.Log, signals <-chan os.Signal) error {
+	if opt.Tracing != nil {
+		telemetry.HearOpenTelemetry(log)
+	}
 	a, err := New(opt, log)
 	if err != nil {
 		return err

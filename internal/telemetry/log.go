@@ -161,6 +161,13 @@ func (l *Log) LostSpans(err error, spans int) {
 	}
 }
 
+// TraceTrouble says that something is wrong with making traces, at most once a second.
+func (l *Log) TraceTrouble(err error) {
+	if suppressed, ok := l.admit("traces"); ok {
+		l.Warn("trouble with traces", zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
+	}
+}
+
 // LostDecisions says that lines of the decision log could not be written, at most once a second.
 func (l *Log) LostDecisions(err error) {
 	if suppressed, ok := l.admit("decisions"); ok {
