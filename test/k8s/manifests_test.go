@@ -10,10 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ratelimitd/ratelimitd/test/harness"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/ratelimitd/ratelimitd/test/harness"
 	"github.com/ratelimitd/ratelimitd/test/k8s/checks"
 	"github.com/ratelimitd/ratelimitd/test/k8s/manifests"
 )
@@ -25,22 +25,28 @@ var brought = checks.Brought{"ratelimitd-redis": {"password"}}
 func TestEveryBuild(t *testing.T) {
 	settings := settingsOf(t)
 	eachBuild(t, func(t *testing.T, b checks.Build) {
-		security, err := checks.Security(b)
-		if err != nil {
-			t.Fatalf("look at Pod Security: %v", err)
-		}
-		for _, problems := range [][]string{
-			security, checks.PodReferences(b, brought), checks.ObjectReferences(b), checks.Settings(b, settings),
-			checks.Addresses(b), checks.Endings(b), checks.Images(b), checks.Labels(b),
-		} {
-			for _, problem := range problems {
-				t.Error(problem)
-			}
-		}
-		if len(b.Daemons()) == 0 {
-			t.Error("there is no ratelimitd in it")
-		}
+		checkAll(t, b, settings)
 	})
+}
+
+// checkAll lets every check look at a build; settings are the variables that the daemon reads.
+func checkAll(t *testing.T, b checks.Build, settings []string) {
+	t.Helper()
+	security, err := checks.Security(b)
+	if err != nil {
+		t.Fatalf("look at Pod Security: %v", err)
+	}
+	for _, problems := range [][]string{
+		security, checks.PodReferences(b, brought), checks.ObjectReferences(b), checks.Settings(b, settings),
+		checks.Addresses(b), checks.Endings(b), checks.Images(b), checks.Labels(b),
+	} {
+		for _, problem := range problems {
+			t.Error(problem)
+		}
+	}
+	if len(b.Daemons()) == 0 {
+		t.Error("there is no ratelimitd in it")
+	}
 }
 
 // eachBuild builds each kustomization below deploy/k8s, and configs, which they share.
@@ -149,19 +155,6 @@ func TestEnvoyIsTheOneThatIsTested(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestSecretsAreInTheGuide holds the guide to the Secrets that a reader has to make.
-func TestSecretsAreInTheGuide(t *testing.T) {
-	guide := readFile(t, filepath.Join(repository(t), "docs", "kubernetes.md"))
-	for name, keys := range brought {
-		for _, key := range keys {
-			pattern := regexp.MustCompile(`create secret generic ` + name + `[\s\\]+--from-(literal|file)=` + key + `=`)
-			if !pattern.MatchString(guide) {
-				t.Errorf("docs/kubernetes.md does not say how to make Secret %s with the key %s", name, key)
-			}
-		}
-	}
 }
 
 // TestOneTag looks at the image of ratelimitd over all builds.

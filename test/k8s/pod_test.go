@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -12,9 +13,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ratelimitd/ratelimitd/test/harness"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/ratelimitd/ratelimitd/test/harness"
 	"github.com/ratelimitd/ratelimitd/test/k8s/checks"
 	"github.com/ratelimitd/ratelimitd/test/k8s/manifests"
 )
@@ -109,7 +110,7 @@ func startPod(t *testing.T) *pod {
 		t.Fatal(problem)
 	}
 	dir := t.TempDir()
-	p := &pod{socket: filepath.Join(socketDir(t), "ratelimitd.sock")}
+	p := &pod{socket: filepath.Join(dir, "ratelimitd.sock")}
 	p.redis = harness.Redis(t, harness.WithPassword("the reader's own"), harness.WithArgs(redisArgs(t, build)...))
 
 	files := map[string]string{"policy.yaml": policy, "password": "the reader's own"}
@@ -120,10 +121,7 @@ func startPod(t *testing.T) *pod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := harness.Env{}
-	for name, value := range d.Env {
-		env[name] = value
-	}
+	env := harness.Env(maps.Clone(d.Env))
 	replace(t, env, "RATELIMITD_GRPC_ADDR", "unix:"+p.socket)
 	replace(t, env, "RATELIMITD_POLICY", filepath.Join(dir, "policy.yaml"))
 	replace(t, env, "REDIS_PASSWORD_FILE", filepath.Join(dir, "password"))
@@ -203,17 +201,6 @@ func example(t *testing.T) checks.Build {
 		t.Fatal(err)
 	}
 	return objects
-}
-
-// socketDir returns a folder whose name is short: a socket's path has at most 107 bytes.
-func socketDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "socket")
-	if err != nil {
-		t.Fatalf("make a folder: %v", err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
 }
 
 // replace sets a variable that the manifests set, too.

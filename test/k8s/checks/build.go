@@ -75,6 +75,26 @@ func (b Build) find(kind, namespace, name string) (manifests.Object, bool) {
 	return manifests.Object{}, false
 }
 
+// configMap returns the ConfigMap of a name in a namespace; nil if there is none.
+func (b Build) configMap(namespace, name string) *corev1.ConfigMap {
+	for _, o := range b {
+		if c, ok := o.Typed.(*corev1.ConfigMap); ok && c.Namespace == namespace && c.Name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// secret returns the Secret of a name in a namespace; nil if there is none.
+func (b Build) secret(namespace, name string) *corev1.Secret {
+	for _, o := range b {
+		if s, ok := o.Typed.(*corev1.Secret); ok && s.Namespace == namespace && s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
 // selected returns the pods of a namespace that a selector selects. A nil selector selects none, an empty one all.
 func (b Build) selected(namespace string, selector *metav1.LabelSelector) ([]Pod, error) {
 	matches, err := metav1.LabelSelectorAsSelector(selector)
@@ -103,8 +123,8 @@ func (b Build) file(p Pod, c corev1.Container, path string) (text string, proble
 		if v.Name != mount.Name || v.ConfigMap == nil {
 			continue
 		}
-		if o, ok := b.find("ConfigMap", p.Of.Namespace(), v.ConfigMap.Name); ok {
-			if text, ok := o.Typed.(*corev1.ConfigMap).Data[rest]; ok && len(v.ConfigMap.Items) == 0 {
+		if c := b.configMap(p.Of.Namespace(), v.ConfigMap.Name); c != nil && len(v.ConfigMap.Items) == 0 {
+			if text, ok := c.Data[rest]; ok {
 				return text, ""
 			}
 		}

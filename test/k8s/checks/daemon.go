@@ -2,18 +2,17 @@ package checks
 
 import (
 	"fmt"
+	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Image is what ratelimitd's image is called, without the tag.
-const Image = "ghcr.io/ratelimitd/ratelimitd"
-
-// ofGo are variables that the daemon does not read, but the Go in it or the manifests themselves.
-var ofGo = []string{"GOMEMLIMIT", "GOGC", "MEMORY_LIMIT_MIB"}
+// program is the last part of the name of ratelimitd's image, in whichever registry it is.
+const program = "ratelimitd"
 
 // Daemon is one container with ratelimitd.
 type Daemon struct {
@@ -28,7 +27,7 @@ func (b Build) Daemons() []Daemon {
 	var daemons []Daemon
 	for _, p := range b.Pods() {
 		for _, c := range p.Containers() {
-			if name, _, _ := strings.Cut(c.Image, ":"); name == Image {
+			if name, _, _ := strings.Cut(path.Base(c.Image), ":"); name == program {
 				daemons = append(daemons, Daemon{p, c, b.env(p, c), b})
 			}
 		}
@@ -46,8 +45,8 @@ func (b Build) env(p Pod, c corev1.Container) map[string]string {
 		if from.ConfigMapRef == nil {
 			continue
 		}
-		if o, ok := b.find("ConfigMap", p.Of.Namespace(), from.ConfigMapRef.Name); ok {
-			for key, value := range o.Typed.(*corev1.ConfigMap).Data {
+		if c := b.configMap(p.Of.Namespace(), from.ConfigMapRef.Name); c != nil {
+			for key, value := range c.Data {
 				env[from.Prefix+key] = value
 			}
 		}
@@ -56,7 +55,7 @@ func (b Build) env(p Pod, c corev1.Container) map[string]string {
 		if e.ValueFrom != nil {
 			if ref := e.ValueFrom.ResourceFieldRef; ref != nil && ref.Resource == "limits.memory" {
 				limit, divisor := c.Resources.Limits[corev1.ResourceMemory], ref.Divisor
-				env[e.Name] = fmt.Sprint((limit.Value() + divisor.Value() - 1) / max(divisor.Value(), 1))
+				env[e.Name] = strconv.FormatInt((limit.Value()+divisor.Value()-1)/max(divisor.Value(), 1), 10)
 			}
 			continue
 		}
@@ -73,12 +72,17 @@ func expand(text string, env map[string]string) string {
 	return text
 }
 
+// isOfGo tells whether the daemon does not read a variable, but the Go in it or the manifests themselves.
+func isOfGo(name string) bool {
+	return slices.Contains([]string{"GOMEMLIMIT", "GOGC", "MEMORY_LIMIT_MIB"}, name)
+}
+
 // Settings finds variables that are no settings of the daemon.
 func Settings(b Build, known []string) []string {
 	var problems []string
 	for _, d := range b.Daemons() {
 		for name := range d.Env {
-			if !slices.Contains(known, name) && !slices.Contains(ofGo, name) && !strings.HasPrefix(name, "OTEL_") {
+			if !slices.Contains(known, name) && !isOfGo(name) && !strings.HasPrefix(name, "OTEL_") {
 				problems = append(problems, fmt.Sprintf("%s: %s is no setting of ratelimitd", d, name))
 			}
 		}

@@ -2,6 +2,7 @@ package checks
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -56,31 +57,22 @@ func (r *references) account() {
 	}
 }
 
-// keys returns the keys of a ConfigMap or Secret.
+// keys returns the keys of a ConfigMap or Secret, and whether it is there.
 func (r *references) keys(kind, name string) (keys []string, ok bool) {
-	o, found := r.build.find(kind, r.pod.Of.Namespace(), name)
-	switch {
-	case !found && kind == "Secret":
-		keys, found = r.brought[name]
-	case !found:
-	case kind == "Secret":
-		secret := o.Typed.(*corev1.Secret)
-		for key := range secret.Data {
-			keys = append(keys, key)
+	namespace := r.pod.Of.Namespace()
+	if kind == "ConfigMap" {
+		c := r.build.configMap(namespace, name)
+		if c == nil {
+			return nil, false
 		}
-		for key := range secret.StringData {
-			keys = append(keys, key)
-		}
-	default:
-		configMap := o.Typed.(*corev1.ConfigMap)
-		for key := range configMap.Data {
-			keys = append(keys, key)
-		}
-		for key := range configMap.BinaryData {
-			keys = append(keys, key)
-		}
+		return slices.AppendSeq(slices.Collect(maps.Keys(c.Data)), maps.Keys(c.BinaryData)), true
 	}
-	return keys, found
+	s := r.build.secret(namespace, name)
+	if s == nil {
+		keys, ok = r.brought[name]
+		return keys, ok
+	}
+	return slices.AppendSeq(slices.Collect(maps.Keys(s.Data)), maps.Keys(s.StringData)), true
 }
 
 // need says what is missing of a ConfigMap or Secret that somebody refers to; an empty key asks for the whole of it.

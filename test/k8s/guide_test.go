@@ -1,0 +1,152 @@
+package k8s
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/ratelimitd/ratelimitd/test/harness"
+	"github.com/ratelimitd/ratelimitd/test/k8s/checks"
+	"github.com/ratelimitd/ratelimitd/test/k8s/manifests"
+)
+
+// guide returns docs/kubernetes.md.
+func guide(t *testing.T) string {
+	t.Helper()
+	return readFile(t, filepath.Join(repository(t), "docs", "kubernetes.md"))
+}
+
+// block returns the YAML that stands below a mark of the guide.
+func block(t *testing.T, mark string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(guide(t), "<!-- test:"+mark+" -->\n```yaml\n")
+	text, _, ended := strings.Cut(rest, "```\n")
+	if !found || !ended {
+		t.Fatalf("docs/kubernetes.md has no YAML below the mark test:%s", mark)
+	}
+	return text
+}
+
+// TestTheGuideSaysHowToMakeEachSecret looks for the Secrets that the checks take as given.
+func TestTheGuideSaysHowToMakeEachSecret(t *testing.T) {
+	for name, keys := range brought {
+		for _, key := range keys {
+			pattern := regexp.MustCompile(`create secret generic ` + name + ` --from-(literal|file)=` + key + `=`)
+			if !pattern.MatchString(guide(t)) {
+				t.Errorf("docs/kubernetes.md does not say how to make Secret %s with the key %s", name, key)
+			}
+		}
+	}
+}
+
+// TestTheGuideNamesFilesThatExist looks for each path that a command of the guide is given.
+func TestTheGuideNamesFilesThatExist(t *testing.T) {
+	paths := regexp.MustCompile(`(?m)^    kubectl .*apply -[kf] (\S+)`).FindAllStringSubmatch(guide(t), -1)
+	if len(paths) < 4 {
+		t.Errorf("%d commands are found: this test looks in the wrong place", len(paths))
+	}
+	for _, m := range paths {
+		if _, err := os.Stat(filepath.Join(repository(t), m[1])); err != nil {
+			t.Errorf("docs/kubernetes.md applies %s: %v", m[1], err)
+		}
+	}
+}
+
+// TestTheKustomizationsOfTheGuide puts each beside a Deployment and a policy, as its reader does, and builds it.
+func TestTheKustomizationsOfTheGuide(t *testing.T) {
+	root, settings := repository(t), settingsOf(t)
+	policy := readFile(t, filepath.Join(root, "deploy", "k8s", "overlays", "dev", "policy.yaml"))
+	namespace := readFile(t, filepath.Join(root, "deploy", "k8s", "examples", "assistant", "namespace.yaml"))
+	for _, c := range []struct{ mark, setting, value, image string }{
+		{"kustomization", "REDIS_HOST", "redis.example.internal", "registry.example.internal/ratelimitd:v0.1.0"},
+		{"shared", "REDIS_SENTINEL_MASTER", "mymaster", "ghcr.io/ratelimitd/ratelimitd:v0.1.0"},
+	} {
+		t.Run(c.mark, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.Symlink(root, filepath.Join(dir, "ratelimitd")); err != nil {
+				t.Fatal(err)
+			}
+			mine := filepath.Join(dir, "mine")
+			if err := os.Mkdir(mine, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for name, text := range map[string]string{
+				"kustomization.yaml": block(t, c.mark),
+				"policy.yaml":        policy,
+				"namespace.yaml":     strings.Replace(namespace, "name: assistant", "name: shop", 1),
+				"deployment.yaml":    readFile(t, filepath.Join("testdata", "hosts", "sidecar", "deployment.yaml")),
+			} {
+				writeFile(t, filepath.Join(mine, name), text)
+			}
+			objects, err := manifests.Build(mine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := checks.Build(objects)
+			checkAll(t, b, settings)
+			for _, d := range b.Daemons() {
+				if text, problem := d.Policy(); text != policy {
+					t.Errorf("its policy is %q, want the reader's own: %s", text, problem)
+				}
+				if got := d.Env[c.setting]; got != c.value || c.mark == "shared" && d.Env["REDIS_HOST"] != "" {
+					t.Errorf("its environment is %v, want what the kustomization says of Redis", d.Env)
+				}
+				if got := d.Container.Image; got != c.image {
+					t.Errorf("its image is %s, want %s", got, c.image)
+				}
+			}
+		})
+	}
+}
+
+// TestTheClusterOfTheGuide puts it in the place that the guide says, and has a real Envoy ask a real daemon by it.
+func TestTheClusterOfTheGuide(t *testing.T) {
+	const (
+		begin, end = "  # The sidecar, in the same pod. gRPC needs HTTP/2.\n", "\n# Envoy's own pages"
+		name       = "address: ratelimitd.ratelimitd.svc.cluster.local"
+	)
+	for _, file := range []string{"envoy.yaml", "envoy-cost.yaml"} {
+		t.Run(file, func(t *testing.T) {
+			before, rest, found := strings.Cut(readFile(t, filepath.Join(repository(t), "deploy", "envoy", file)), begin)
+			_, after, ended := strings.Cut(rest, end)
+			if !found || !ended {
+				t.Fatalf("%s has no such cluster", file)
+			}
+			path := filepath.Join(t.TempDir(), file)
+			writeFile(t, path, before+block(t, "cluster")+end+after)
+			relative, err := filepath.Rel(repository(t), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := harness.Daemon(t, harness.Env{"RATELIMITD_POLICY": "production"})
+			envoy := harness.Envoy(t, relative,
+				harness.Between(t, harness.Upstream(t).Addr, d.GRPCAddr).With(name, "address: "+hostOf(t, d.GRPCAddr)))
+			for i := range 11 {
+				want := http.StatusOK
+				if i == 10 {
+					want = http.StatusTooManyRequests
+				}
+				if status, _ := get(t, envoy.URL+"/", "x-user-id", "bob"); status != want {
+					t.Errorf("request %d of a minute is answered with %d, want %d", i+1, status, want)
+				}
+			}
+			if _, text := get(t, envoy.AdminURL+"/clusters"); !strings.Contains(text, fmt.Sprintf("ratelimitd::%s::health_flags::healthy", d.GRPCAddr)) {
+				t.Errorf("Envoy does not find the daemon at %s well:\n%s", d.GRPCAddr, text)
+			}
+		})
+	}
+}
+
+func hostOf(t *testing.T, addr string) string {
+	t.Helper()
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host
+}
