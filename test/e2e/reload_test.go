@@ -3,9 +3,9 @@ package e2e
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -92,32 +92,38 @@ func placeByRename(t *testing.T, dir, text string) string {
 	return path
 }
 
-// placeConfigMap replaces the file as a kubelet does: policy.yaml leads through ..data to a folder with a time in its
-// name, and the link ..data is swapped.
+// placeConfigMap writes the file as a kubelet writes a ConfigMap (k8s.io/kubernetes/pkg/volume/util/atomic_writer.go):
+// the files stand in a folder with a time in its name; ..data_tmp, a link to it, is renamed to ..data; policy.yaml is a
+// link through ..data, made once; the folder before is removed.
 func placeConfigMap(t *testing.T, dir, text string) string {
 	t.Helper()
-	folder := filepath.Join(dir, ".."+strconv.FormatInt(time.Now().UnixNano(), 10))
-	if err := os.Mkdir(folder, 0o700); err != nil {
+	data, path := filepath.Join(dir, "..data"), filepath.Join(dir, "policy.yaml")
+	old, err := os.Readlink(data)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("read the link to the folder of a ConfigMap: %v", err)
+	}
+	folder, err := os.MkdirTemp(dir, time.Now().UTC().Format("..2006_01_02_15_04_05."))
+	if err != nil {
 		t.Fatalf("make the folder of a ConfigMap: %v", err)
 	}
 	writeFile(t, filepath.Join(folder, "policy.yaml"), text)
-	data, path := filepath.Join(dir, "..data"), filepath.Join(dir, "policy.yaml")
-	old, err := os.Readlink(data)
-	first := err != nil
-	if err := os.Symlink(filepath.Base(folder), data+"_tmp"); err != nil {
-		t.Fatalf("link to the folder of a ConfigMap: %v", err)
-	}
+	link(t, filepath.Base(folder), data+"_tmp")
 	rename(t, data+"_tmp", data)
-	if first {
-		if err := os.Symlink(filepath.Join("..data", "policy.yaml"), path); err != nil {
-			t.Fatalf("link to the file of a ConfigMap: %v", err)
-		}
+	if old == "" {
+		link(t, filepath.Join("..data", "policy.yaml"), path)
 		return path
 	}
 	if err := os.RemoveAll(filepath.Join(dir, old)); err != nil {
 		t.Fatalf("remove the old folder of a ConfigMap: %v", err)
 	}
 	return path
+}
+
+func link(t *testing.T, to, at string) {
+	t.Helper()
+	if err := os.Symlink(to, at); err != nil {
+		t.Fatalf("make a link of a ConfigMap: %v", err)
+	}
 }
 
 func rename(t *testing.T, from, to string) {
