@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/ratelimitd/ratelimitd/test/harness"
+
 	"github.com/ratelimitd/ratelimitd/test/k8s/checks"
 	"github.com/ratelimitd/ratelimitd/test/k8s/manifests"
 )
