@@ -111,7 +111,9 @@ func (r *references) volumes() {
 
 func (r *references) volume(who string, v corev1.Volume) {
 	items := func(kind, name string, items []corev1.KeyToPath, optional *bool) {
-		r.need(who, kind, name, "", optional)
+		if len(items) == 0 {
+			r.need(who, kind, name, "", optional)
+		}
 		for _, item := range items {
 			r.need(who, kind, name, item.Key, optional)
 		}
