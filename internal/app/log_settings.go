@@ -83,3 +83,19 @@ func (r *reading) readHashKeyFile(path string) error {
 	}
 	return r.readHashKey(bytes.TrimRight(key, "\r\n"))
 }
+
+func (o *Options) validateDecisionLog() error {
+	switch o.DecisionLog {
+	case "", telemetry.DecisionsOff:
+		return nil
+	case telemetry.DecisionsDenied, telemetry.DecisionsAll:
+	default:
+		return fmt.Errorf("--decision-log %q is not known: write off, denied or all", o.DecisionLog)
+	}
+	switch o.DecisionLogIDs {
+	case telemetry.IDsPlain, telemetry.IDsHashed, telemetry.IDsNone:
+		return nil
+	default:
+		return fmt.Errorf("--decision-log-ids %q is not known: write plain, hashed or none", o.DecisionLogIDs)
+	}
+}

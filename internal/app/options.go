@@ -116,6 +116,7 @@ func (o *Options) Validate() error {
 		between("--drain-delay", o.DrainDelay, 0, MaxDrainDelay),
 		between("--shutdown-timeout", o.ShutdownTimeout, MinShutdownTimeout, MaxShutdownTimeout),
 	}
+	problems = append(problems, o.validateDecisionLog())
 	if o.Policy == "" {
 		problems = append(problems, errors.New("--policy is empty: write production, development, testing or a path"))
 	}

@@ -78,6 +78,11 @@ func NewTracing(opt *TraceOptions, log *Log) (*Tracing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("send traces to %s: %w", redacted(opt.Endpoint), err)
 	}
+	return newTracing(opt, inner, log)
+}
+
+// newTracing is NewTracing with what sends the spans.
+func newTracing(opt *TraceOptions, inner sdktrace.SpanExporter, log *Log) (*Tracing, error) {
 	res, err := resource.New(context.Background(), resource.WithTelemetrySDK(), resource.WithAttributes(opt.Resource...))
 	if err != nil {
 		return nil, fmt.Errorf("name the service of traces: %w", err)
