@@ -3,6 +3,7 @@ package k8s
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -46,6 +47,20 @@ func checkAll(t *testing.T, b checks.Build, settings []string) {
 	}
 	if len(b.Daemons()) == 0 {
 		t.Error("there is no ratelimitd in it")
+	}
+	for _, d := range b.Daemons() {
+		checkValues(t, d)
+	}
+}
+
+// checkValues has the daemon's program read the settings of a container. It does so to find out whom to ask for health.
+func checkValues(t *testing.T, d checks.Daemon) {
+	t.Helper()
+	env := harness.Env(maps.Clone(d.Env))
+	env["REDIS_PASSWORD_FILE"] = filepath.Join(t.TempDir(), "password")
+	writeFile(t, env["REDIS_PASSWORD_FILE"], "a password")
+	if out := harness.RunDaemon(t, env, "health", "--timeout=1ms"); strings.Contains(out.Text, "settings:") {
+		t.Errorf("%s: ratelimitd does not take these settings:\n%s", d, out.Text)
 	}
 }
 

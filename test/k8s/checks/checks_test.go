@@ -61,7 +61,7 @@ func TestEachCheckFinds(t *testing.T) {
 		{name: "service account", object: pod, from: "serviceAccountName: assistant", to: "serviceAccountName: nobody", check: references, want: `service account "nobody" is not there`},
 		{name: "token", object: pod, from: "automountServiceAccountToken: false", to: "automountServiceAccountToken: true", check: references, want: "it gets a token"},
 		{name: "ConfigMap of a volume", object: pod, from: "name: ratelimitd-policy\n        name", to: "name: other\n        name", check: references, want: `volume ratelimitd-policy refers to ConfigMap "other", which is not there`},
-		{name: "ConfigMap of variables", object: pod, from: "- configMapRef:\n            name: ratelimitd-redis-", to: "- configMapRef:\n            name: other-", check: references, want: `container ratelimitd refers to ConfigMap "other-`},
+		{name: "ConfigMap of variables", object: pod, from: "- configMapRef:\n            name: ratelimitd-settings-", to: "- configMapRef:\n            name: other-", check: references, want: `container ratelimitd refers to ConfigMap "other-`},
 		{name: "Secret of a volume", object: pod, from: "secretName: ratelimitd-redis", to: "secretName: other", check: references, want: `volume ratelimitd-redis-password refers to Secret "other", which is not there`},
 		{name: "key of a Secret", object: pod, from: "- key: password", to: "- key: passwort", check: references, want: `the key "passwort", which Secret "ratelimitd-redis" does not have`},
 		{name: "Secret of a variable", object: "Deployment assistant/redis", from: "key: password", to: "key: passwort", check: references, want: `variable REDIS_PASSWORD of container redis refers to the key "passwort"`},
@@ -91,7 +91,7 @@ func TestEachCheckFinds(t *testing.T) {
 		{name: "limit below request", object: pod, from: "cpu: 500m", to: "cpu: 1m", check: security, want: "its limit of cpu is below its request"},
 
 		{name: "setting", object: pod, from: "RATELIMITD_STORE", to: "RATELIMITD_SHOP", check: settings, want: "RATELIMITD_SHOP is no setting of ratelimitd"},
-		{name: "setting in a ConfigMap", object: "ConfigMap assistant/ratelimitd-redis-", from: "REDIS_HOST", to: "REDIS_HOTS", check: settings, want: "REDIS_HOTS is no setting"},
+		{name: "setting in a ConfigMap", object: "ConfigMap assistant/ratelimitd-settings-", from: "REDIS_HOST", to: "REDIS_HOTS", check: settings, want: "REDIS_HOTS is no setting"},
 		{name: "HTTP for the pod alone", object: pod, from: "value: :8080", to: "value: 127.0.0.1:8080", check: checks.Addresses, want: "nobody outside of the pod reaches it"},
 		{name: "HTTP at another port", object: pod, from: "value: :8080", to: "value: :8082", check: checks.Addresses, want: "the container names no such port"},
 		{name: "socket in no volume", object: pod, from: "unix:/run/ratelimitd/", to: "unix:/tmp/", check: checks.Addresses, want: "its folder is no volume"},
