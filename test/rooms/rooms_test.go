@@ -52,7 +52,7 @@ func rooms() map[string]room {
 
 		memory: {may: []string{store, window}, tests: []string{suite}},
 		redis:  {may: []string{store}, tests: []string{suite, harness}},
-		traced: {may: []string{store, telemetry}, tests: []string{memory}},
+		traced: {may: []string{store, telemetry}},
 		suite:  {may: []string{store}},
 
 		policy:                {may: []string{store, budget, configs}},
@@ -78,7 +78,7 @@ func rooms() map[string]room {
 		// What is run for the dashboards, for their tests and for their pictures.
 		"test/monitoring":            {may: []string{harness, costAPI}},
 		"test/monitoring/ruleobject": {},
-		"test/bench": {may: []string{app, engine, policy, budget, store, redis, telemetry, harness, costAPI}},
+		"test/bench":                 {may: []string{app, engine, policy, budget, store, redis, telemetry, harness, costAPI}},
 	}
 }
 
