@@ -102,8 +102,8 @@ func placeConfigMap(t *testing.T, dir, text string) string {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("read the link to the folder of a ConfigMap: %v", err)
 	}
-	folder, err := os.MkdirTemp(dir, time.Now().UTC().Format("..2006_01_02_15_04_05."))
-	if err != nil {
+	folder := filepath.Join(dir, time.Now().UTC().Format("..2006_01_02_15_04_05.000000000"))
+	if err := os.Mkdir(folder, 0o755); err != nil {
 		t.Fatalf("make the folder of a ConfigMap: %v", err)
 	}
 	writeFile(t, filepath.Join(folder, "policy.yaml"), text)
