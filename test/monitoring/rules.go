@@ -63,8 +63,8 @@ var (
 	comparison = regexp.MustCompile(`\s*(?:[<>]=?|[=!]=)\s*[0-9][0-9.e]*`)
 	// setOperator is one between two expressions, with what it matches on.
 	setOperator = regexp.MustCompile(`^\s(?:and|or|unless)\s+(?:on \([^)]*\)\s*)?`)
-	// selector is a metric with its labels.
-	selector = regexp.MustCompile(`\b(?:ratelimitd|assistant|process|go|namespace_job\w*|up)\b[\w:]*(?:\{[^}]*\})?`)
+	// selector is a metric with its labels; a name in quotes is none.
+	selector = regexp.MustCompile(`(?:^|[^"\w:])((?:ratelimitd_|assistant_|process_|go_|namespace_job|up\b)[\w:]*(?:\{[^}]*\})?)`)
 )
 
 // Parts returns what an alert's expression looks at: its comparisons with numbers are left out, and it is cut at the operators
@@ -103,7 +103,11 @@ func Parts(expr string) []string {
 
 // Selectors returns the metrics of an expression, each with its labels.
 func Selectors(expr string) []string {
-	return selector.FindAllString(grouping.ReplaceAllString(expr, ""), -1)
+	var found []string
+	for _, match := range selector.FindAllStringSubmatch(grouping.ReplaceAllString(expr, ""), -1) {
+		found = append(found, match[1])
+	}
+	return found
 }
 
 // grouping is the labels of an aggregation, which are no metrics.

@@ -172,6 +172,15 @@ func TestParts(t *testing.T) {
 	}
 }
 
+// TestSelectors shows which metrics are found in an expression.
+func TestSelectors(t *testing.T) {
+	const expr = `sum by (namespace, job) (rate(ratelimitd_calls_total{job="ratelimitd",mode!="shadow"}[5m])) / (namespace_job:up:rate5m > 0) or up`
+	want := []string{`ratelimitd_calls_total{job="ratelimitd",mode!="shadow"}`, "namespace_job:up:rate5m", "up"}
+	if got := monitoring.Selectors(expr); !slices.Equal(got, want) {
+		t.Errorf("the selectors of %q are %q, want %q", expr, got, want)
+	}
+}
+
 func groups(t *testing.T) []monitoring.Group {
 	t.Helper()
 	all, err := monitoring.ReadGroups(harness.Root(t))
