@@ -56,13 +56,16 @@ type App struct {
 	health *health.Server
 	cost   *cost.Server
 	http   *http.Server
+	// metricsHTTP is for probes and scrapers alone; nil without an address of its own.
+	metricsHTTP *http.Server
 
 	ready atomic.Bool
 
-	mu        sync.Mutex // guards what follows
-	grpcAddrs []net.Addr
-	httpAddr  net.Addr
-	adminAddr net.Addr
+	mu          sync.Mutex // guards what follows
+	grpcAddrs   []net.Addr
+	httpAddr    net.Addr
+	metricsAddr net.Addr
+	adminAddr   net.Addr
 
 	failed  chan error // the first error of a server that ended by itself
 	serving sync.WaitGroup
@@ -172,14 +175,18 @@ func (a *App) makeServers() error {
 	if err != nil {
 		return err
 	}
-	a.http = httpedge.NewServer(a.closeUnlessReady(httpedge.NewHandler(httpedge.Options{
+	answers := httpedge.Options{
 		Engine:   a.engine,
 		Embedded: a.opt.Store == StoreMemory,
 		Ready:    a.ready.Load,
 		Metrics:  a.metrics,
 		Gatherer: prometheus.GathererFunc(a.gather),
 		API:      a.traceHTTP(api),
-	})), a.log)
+	}
+	a.http = httpedge.NewServer(a.closeUnlessReady(httpedge.NewHandler(answers)), a.log)
+	if a.opt.MetricsAddr != "" {
+		a.metricsHTTP = httpedge.NewServer(a.closeUnlessReady(httpedge.NewMetricsHandler(answers)), a.log)
+	}
 	return nil
 }
 
@@ -203,8 +210,13 @@ func (a *App) start(ctx context.Context) error {
 	// is away holds the start up by no more than this question's own bound; the probe logs it.
 	_ = a.engine.StoreErr(ctx)
 	a.watch()
-	if err := a.serveHTTP(ctx); err != nil {
+	if err := a.serveHTTP(ctx, "HTTP", a.opt.HTTPAddr, a.http, &a.httpAddr); err != nil {
 		return err
+	}
+	if a.metricsHTTP != nil {
+		if err := a.serveHTTP(ctx, "metrics", a.opt.MetricsAddr, a.metricsHTTP, &a.metricsAddr); err != nil {
+			return err
+		}
 	}
 	if err := a.serveAdmin(ctx); err != nil {
 		return err
@@ -250,16 +262,17 @@ func (a *App) serve(what string, l net.Listener, run func(net.Listener) error) {
 	})
 }
 
-func (a *App) serveHTTP(ctx context.Context) error {
-	l, err := listen(ctx, a.opt.HTTPAddr)
+// serveHTTP serves at an address, and notes which it is, guarded by mu.
+func (a *App) serveHTTP(ctx context.Context, what, addr string, server *http.Server, at *net.Addr) error {
+	l, err := listen(ctx, addr)
 	if err != nil {
-		return fmt.Errorf("serve HTTP: %w", err)
+		return fmt.Errorf("serve %s: %w", what, err)
 	}
-	a.push("end HTTP", func(ctx context.Context) error { return stopHTTP(ctx, a.http) })
+	a.push("end "+what, func(ctx context.Context) error { return stopHTTP(ctx, server) })
 	a.mu.Lock()
-	a.httpAddr = l.Addr()
+	*at = l.Addr()
 	a.mu.Unlock()
-	a.serve("HTTP", l, a.http.Serve)
+	a.serve(what, l, server.Serve)
 	return nil
 }
 
@@ -373,6 +386,13 @@ func (a *App) HTTPAddr() net.Addr {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.httpAddr
+}
+
+// MetricsAddr returns where probes and scrapers are served alone; nil before Start, and without a metrics address.
+func (a *App) MetricsAddr() net.Addr {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.metricsAddr
 }
 
 // AdminAddr returns where administration is served; nil before Start, and without an admin address.

@@ -115,9 +115,14 @@ func admitted(t *testing.T, conn *grpc.ClientConn, user string) int {
 
 func get(t *testing.T, a *App, path string) (status int, body string) {
 	t.Helper()
+	return getAt(t, a.HTTPAddr(), path)
+}
+
+func getAt(t *testing.T, addr net.Addr, path string) (status int, body string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+a.HTTPAddr().String()+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String()+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,6 +271,29 @@ func TestSwitchedOffEverythingPassesUncounted(t *testing.T) {
 	}
 	if lines.FilterField(zap.String(telemetry.FieldSetting, "RATE_LIMITING_ENABLED")).Len() != 1 {
 		t.Errorf("the log does not say it: %v", lines.All())
+	}
+}
+
+func TestTheMetricsAddressTellsOfNoUser(t *testing.T) {
+	opt := testOptions()
+	opt.MetricsAddr = "127.0.0.1:0"
+	a := start(t, opt)
+	for path, want := range map[string]int{
+		"/healthz": 200, "/readyz": 200, "/metrics": 200,
+		"/v1/usage": 404, "/v1/users/alice/usage": 404, "/openapi.yaml": 404,
+		"/api/v1/assistant/stats?user_id=alice": 404, "/api/v1/assistant/health": 404,
+	} {
+		if got, body := getAt(t, a.MetricsAddr(), path); got != want {
+			t.Errorf("GET %s: %d, want %d: %.200s", path, got, want, body)
+		}
+	}
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/usage"} {
+		if got, body := get(t, a, path); got != 200 {
+			t.Errorf("GET %s at the HTTP address: %d, want 200: %.200s", path, got, body)
+		}
+	}
+	if start(t, testOptions()).MetricsAddr() != nil {
+		t.Error("metrics are served apart though no address says so")
 	}
 }
 

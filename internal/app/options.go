@@ -62,11 +62,12 @@ type Options struct {
 	Redis       redis.Options // read when Store is StoreRedis
 	MemoryLimit int64         // bytes of the embedded store, MinMemoryLimit to MaxMemoryLimit
 
-	// GRPCAddrs, HTTPAddr and AdminAddr are host:port, with port 0 for a free one, or unix:/path. An empty AdminAddr
-	// serves no administration.
-	GRPCAddrs []string
-	HTTPAddr  string
-	AdminAddr string
+	// GRPCAddrs, HTTPAddr, MetricsAddr and AdminAddr are host:port, with port 0 for a free one, or unix:/path. An empty
+	// MetricsAddr has probes and scrapers come to HTTPAddr alone, and an empty AdminAddr serves no administration.
+	GRPCAddrs   []string
+	HTTPAddr    string
+	MetricsAddr string
+	AdminAddr   string
 
 	DecisionTimeout time.Duration // MinDecisionTimeout to MaxDecisionTimeout
 	DrainDelay      time.Duration // 0 to MaxDrainDelay; see Run
@@ -125,6 +126,9 @@ func (o *Options) Validate() error {
 	}
 	for _, addr := range o.GRPCAddrs {
 		problems = append(problems, validateAddr("--grpc-addr", addr))
+	}
+	if o.MetricsAddr != "" {
+		problems = append(problems, validateAddr("--metrics-addr", o.MetricsAddr))
 	}
 	if o.AdminAddr != "" {
 		problems = append(problems, validateAddr("--admin-addr", o.AdminAddr))

@@ -60,6 +60,11 @@ func serveSettings() []Setting {
 			read: func(r *reading, v string) error { r.opt.HTTPAddr = v; return nil },
 		},
 		{
+			Flag: "metrics-addr", Env: "RATELIMITD_METRICS_ADDR", Values: "host:port or unix:/path",
+			Help: "Where health, readiness and metrics are served too, and nothing else; off by default.",
+			read: func(r *reading, v string) error { r.opt.MetricsAddr = v; return nil },
+		},
+		{
 			Flag: "admin-addr", Env: "RATELIMITD_ADMIN_ADDR", Values: "host:port or unix:/path",
 			Help: "Where administration is served, to whoever reaches it; off by default.",
 			read: func(r *reading, v string) error { r.opt.AdminAddr = v; return nil },

@@ -63,6 +63,7 @@ func TestEachSettingHasItsPlace(t *testing.T) {
 			func(o *Options) { o.GRPCAddrs = []string{"127.0.0.1:1", "unix:/run/x.sock"} },
 		},
 		{"HTTP", nil, []string{"--http-addr=:9090"}, func(o *Options) { o.HTTPAddr = ":9090" }},
+		{"metrics apart", env{"RATELIMITD_METRICS_ADDR": ":8083"}, nil, func(o *Options) { o.MetricsAddr = ":8083" }},
 		{"administration", env{"RATELIMITD_ADMIN_ADDR": "unix:/a"}, nil, func(o *Options) { o.AdminAddr = "unix:/a" }},
 		{"administration off by its flag", env{"RATELIMITD_ADMIN_ADDR": "unix:/a"}, []string{"--admin-addr="}, func(*Options) {}},
 		{
@@ -214,6 +215,7 @@ func TestAWrongSettingIsNamedWithWhatToWrite(t *testing.T) {
 		{"address", env{"RATELIMITD_GRPC_ADDR": "8081"}, nil, []string{"--grpc-addr", `"8081"`, "host:port"}},
 		{"address without a port", nil, []string{"--http-addr=x:http2"}, []string{"--http-addr", "65535"}},
 		{"no address", nil, []string{"--grpc-addr=,"}, []string{"--grpc-addr", "host:port"}},
+		{"no port for metrics", nil, []string{"--metrics-addr=8083"}, []string{"--metrics-addr", "host:port"}},
 		{"no socket", nil, []string{"--admin-addr=unix:"}, []string{"--admin-addr", "unix:/path"}},
 		{"no policy", nil, []string{"--policy="}, []string{"--policy", "production"}},
 		{"memory limit", env{"RATELIMITD_MEMORY_LIMIT": "lots"}, nil, []string{"RATELIMITD_MEMORY_LIMIT", `"lots"`, "256MiB"}},

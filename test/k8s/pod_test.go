@@ -128,6 +128,7 @@ func startPod(t *testing.T) *pod {
 	replace(t, env, "REDIS_HOST", host)
 	replace(t, env, "REDIS_PORT", port)
 	delete(env, "RATELIMITD_HTTP_ADDR") // the harness chooses
+	replace(t, env, "RATELIMITD_METRICS_ADDR", "127.0.0.1:0")
 	p.daemon = harness.Daemon(t, env)
 
 	app, pages := harness.Port(t), harness.Port(t)

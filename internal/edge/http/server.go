@@ -84,18 +84,31 @@ func NewHandler(opt Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+PathStats, h.stats)
 	mux.HandleFunc("GET "+PathHealth, h.health)
-	mux.HandleFunc("GET "+PathAlive, h.alive)
-	mux.HandleFunc("GET "+PathReady, h.ready)
-	mux.Handle("GET "+PathMetrics, promhttp.HandlerFor(opt.Gatherer, promhttp.HandlerOpts{
-		MaxRequestsInFlight: maxScrapes,
-		ErrorHandling:       promhttp.ContinueOnError,
-		EnableOpenMetrics:   true, // which alone can carry exemplars
-	}))
+	h.observe(mux)
 	if opt.API != nil {
 		mux.Handle(PathAPI, opt.API)
 		mux.Handle("GET "+PathOpenAPI, opt.API)
 	}
 	return mux
+}
+
+// NewMetricsHandler returns the handler of PathAlive, PathReady and PathMetrics, and of nothing that tells of a user or changes
+// anything.
+func NewMetricsHandler(opt Options) http.Handler {
+	mux := http.NewServeMux()
+	(&handler{opt: opt}).observe(mux)
+	return mux
+}
+
+// observe adds the paths that probes and scrapers ask for.
+func (h *handler) observe(mux *http.ServeMux) {
+	mux.HandleFunc("GET "+PathAlive, h.alive)
+	mux.HandleFunc("GET "+PathReady, h.ready)
+	mux.Handle("GET "+PathMetrics, promhttp.HandlerFor(h.opt.Gatherer, promhttp.HandlerOpts{
+		MaxRequestsInFlight: maxScrapes,
+		ErrorHandling:       promhttp.ContinueOnError,
+		EnableOpenMetrics:   true, // which alone can carry exemplars
+	}))
 }
 
 // NewServer returns a server whose every wait is bounded.

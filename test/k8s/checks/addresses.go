@@ -12,12 +12,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Addresses finds daemons that cannot be reached where the pod says: a port that is open to the pod alone or is another's
-// than the probes', a socket in a folder that no other container has or whose group others do not share.
+// Addresses finds daemons that cannot be reached where the pod says: a port that is open to the pod alone or that the container does
+// not name, or another than the probes'; a cost API that is open to all beside a socket; a socket in a folder that no other container has or whose group others do not share.
 func Addresses(b Build) []string {
 	var problems []string
 	for _, d := range b.Daemons() {
-		for _, setting := range []string{"RATELIMITD_GRPC_ADDR", "RATELIMITD_HTTP_ADDR"} {
+		for _, setting := range []string{"RATELIMITD_GRPC_ADDR", "RATELIMITD_METRICS_ADDR"} {
 			for addr := range strings.SplitSeq(d.Env[setting], ",") {
 				var problem string
 				if socket, ok := strings.CutPrefix(addr, "unix:"); ok {
@@ -30,9 +30,25 @@ func Addresses(b Build) []string {
 				}
 			}
 		}
+		if problem := d.api(); problem != "" {
+			problems = append(problems, fmt.Sprintf("%s: RATELIMITD_HTTP_ADDR=%q: %s", d, d.Env["RATELIMITD_HTTP_ADDR"], problem))
+		}
 		problems = append(problems, d.probes()...)
 	}
 	return problems
+}
+
+// api says what is wrong with the address of the cost API, which does not ask who is calling: a daemon that serves its own pod by a
+// socket keeps it in the pod, and another serves whoever its NetworkPolicy lets in.
+func (d Daemon) api() string {
+	addr := d.Env["RATELIMITD_HTTP_ADDR"]
+	if !strings.HasPrefix(d.Env["RATELIMITD_GRPC_ADDR"], "unix:") {
+		return d.port(addr)
+	}
+	if host, _, err := net.SplitHostPort(addr); err != nil || !net.ParseIP(host).IsLoopback() {
+		return "others than this pod reach it"
+	}
+	return ""
 }
 
 // port says what is wrong with an address of TCP.
@@ -79,10 +95,10 @@ func (d Daemon) probes() []string {
 			problems = append(problems, fmt.Sprintf("%s: its %s probe does not ask for %s", d, name, want))
 			continue
 		}
-		_, port, _ := net.SplitHostPort(d.Env["RATELIMITD_HTTP_ADDR"])
+		_, port, _ := net.SplitHostPort(d.Env["RATELIMITD_METRICS_ADDR"])
 		for _, p := range d.Container.Ports {
 			if p.Name == probe.HTTPGet.Port.StrVal && strconv.Itoa(int(p.ContainerPort)) != port {
-				problems = append(problems, fmt.Sprintf("%s: its %s probe goes to port %d, HTTP is at %s", d, name, p.ContainerPort, port))
+				problems = append(problems, fmt.Sprintf("%s: its %s probe goes to port %d, health is at %s", d, name, p.ContainerPort, port))
 			}
 		}
 	}

@@ -18,7 +18,7 @@ func references(b checks.Build) []string { return checks.PodReferences(b, brough
 
 func settings(b checks.Build) []string {
 	return checks.Settings(b, []string{
-		"RATELIMITD_GRPC_ADDR", "RATELIMITD_HTTP_ADDR", "RATELIMITD_POLICY", "RATELIMITD_STORE", "RATELIMITD_SHUTDOWN_TIMEOUT",
+		"RATELIMITD_GRPC_ADDR", "RATELIMITD_HTTP_ADDR", "RATELIMITD_METRICS_ADDR", "RATELIMITD_POLICY", "RATELIMITD_STORE", "RATELIMITD_SHUTDOWN_TIMEOUT",
 		"REDIS_PASSWORD_FILE", "REDIS_HOST", "REDIS_PORT",
 	})
 }
@@ -69,15 +69,15 @@ func TestEachCheckFinds(t *testing.T) {
 		{name: "variable in a variable", object: pod, from: "$(MEMORY_LIMIT_MIB)", to: "$(MEMORY)", check: references, want: "$(MEMORY), which is not set before"},
 		{name: "variable in an argument", object: "Deployment assistant/redis", from: "$(REDIS_PASSWORD)", to: "$(PASSWORD)", check: references, want: "$(PASSWORD), which is not set before"},
 		{name: "variable set twice", object: pod, from: "- name: RATELIMITD_STORE", to: "- name: REDIS_HOST", check: references, want: "container ratelimitd sets REDIS_HOST twice"},
-		{name: "named port of a probe", object: pod, from: "path: /healthz\n            port: ratelimitd-http", to: "path: /healthz\n            port: metrics", check: references, want: "the liveness probe of container ratelimitd goes to port metrics, which is not there"},
+		{name: "named port of a probe", object: pod, from: "path: /healthz\n            port: rl-metrics", to: "path: /healthz\n            port: metrics", check: references, want: "the liveness probe of container ratelimitd goes to port metrics, which is not there"},
 		{name: "numbered port of a probe", object: pod, from: "port: 9902", to: "port: 9903", check: references, want: "goes to port 9903, which is not there"},
-		{name: "one name for two ports", object: pod, from: "name: envoy-pages", to: "name: ratelimitd-http", check: references, want: "containers ratelimitd and envoy have both a port ratelimitd-http"},
+		{name: "one name for two ports", object: pod, from: "name: envoy-pages", to: "name: rl-metrics", check: references, want: "containers ratelimitd and envoy have both a port rl-metrics"},
 
 		{name: "selector of a Service", object: "Service assistant/assistant", from: "selector:\n    app.kubernetes.io/name: assistant", to: "selector:\n    app.kubernetes.io/name: other", check: checks.ObjectReferences, want: "Service assistant/assistant selects no pod"},
 		{name: "port of a Service", object: "Service assistant/assistant", from: "targetPort: http", to: "targetPort: https", check: checks.ObjectReferences, want: "Service assistant/assistant names port https, which"},
 		{name: "port of a NetworkPolicy", object: "NetworkPolicy assistant/assistant", from: "port: http", to: "port: https", check: checks.ObjectReferences, want: "NetworkPolicy assistant/assistant names port https"},
 		{name: "selector of a budget", object: "PodDisruptionBudget assistant/assistant", from: "matchLabels:\n      app.kubernetes.io/name: assistant", to: "matchLabels:\n      app.kubernetes.io/name: other", check: checks.ObjectReferences, want: "selects no pod"},
-		{name: "port of a monitor", dir: "overlays/prod", object: "PodMonitor ratelimitd/ratelimitd", from: "port: ratelimitd-http", to: "port: metrics", check: checks.ObjectReferences, want: "names port metrics"},
+		{name: "port of a monitor", dir: "overlays/prod", object: "PodMonitor ratelimitd/ratelimitd", from: "port: rl-metrics", to: "port: metrics", check: checks.ObjectReferences, want: "names port metrics"},
 		{name: "what is not there to scale", dir: "overlays/prod", object: "HorizontalPodAutoscaler ratelimitd/ratelimitd", from: "kind: Deployment\n    name: ratelimitd", to: "kind: Deployment\n    name: other", check: checks.ObjectReferences, want: "scales Deployment other, which is not there"},
 		{name: "replicas beside a scaler", dir: "overlays/prod", object: "Deployment ratelimitd/ratelimitd", from: "revisionHistoryLimit: 5", to: "replicas: 3", check: checks.ObjectReferences, want: "replicas is set, but"},
 		{name: "namespace", object: "Namespace assistant", from: "name: assistant", to: "name: other", check: checks.ObjectReferences, want: "namespace assistant is not in the build"},
@@ -92,12 +92,14 @@ func TestEachCheckFinds(t *testing.T) {
 
 		{name: "setting", object: pod, from: "RATELIMITD_STORE", to: "RATELIMITD_SHOP", check: settings, want: "RATELIMITD_SHOP is no setting of ratelimitd"},
 		{name: "setting in a ConfigMap", object: "ConfigMap assistant/ratelimitd-settings-", from: "REDIS_HOST", to: "REDIS_HOTS", check: settings, want: "REDIS_HOTS is no setting"},
-		{name: "HTTP for the pod alone", object: pod, from: "value: :8080", to: "value: 127.0.0.1:8080", check: checks.Addresses, want: "nobody outside of the pod reaches it"},
-		{name: "HTTP at another port", object: pod, from: "value: :8080", to: "value: :8082", check: checks.Addresses, want: "the container names no such port"},
+		{name: "health for the pod alone", object: pod, from: "value: :8083", to: "value: 127.0.0.1:8083", check: checks.Addresses, want: "nobody outside of the pod reaches it"},
+		{name: "the cost API for all", object: pod, from: "value: 127.0.0.1:8080", to: "value: :8080", check: checks.Addresses, want: "others than this pod reach it"},
+		{name: "the cost API for the pod alone", dir: "overlays/prod", object: "Deployment ratelimitd/ratelimitd", from: "value: :8080", to: "value: 127.0.0.1:8080", check: checks.Addresses, want: "nobody outside of the pod reaches it"},
+		{name: "health at another port", object: pod, from: "value: :8083", to: "value: :8082", check: checks.Addresses, want: "the container names no such port"},
 		{name: "socket in no volume", object: pod, from: "unix:/run/ratelimitd/", to: "unix:/tmp/", check: checks.Addresses, want: "its folder is no volume"},
 		{name: "socket of nobody else", object: pod, from: "name: envoy\n          readOnly: true\n        - mountPath: /run/ratelimitd\n", to: "name: envoy\n          readOnly: true\n        - mountPath: /run/other\n", check: checks.Addresses, want: "no other container has its folder"},
 		{name: "socket without a group", object: pod, from: "fsGroup: 65532\n", to: "\n", check: checks.Addresses, want: "the pod has no fsGroup"},
-		{name: "liveness that asks for more", object: pod, from: "path: /healthz\n            port: ratelimitd-http", to: "path: /api/v1/assistant/health\n            port: ratelimitd-http", check: checks.Addresses, want: "its liveness probe does not ask for /healthz"},
+		{name: "liveness that asks for more", object: pod, from: "path: /healthz\n            port: rl-metrics", to: "path: /api/v1/assistant/health\n            port: rl-metrics", check: checks.Addresses, want: "its liveness probe does not ask for /healthz"},
 		{name: "too little time to end", object: pod, from: "terminationGracePeriodSeconds: 90", to: "terminationGracePeriodSeconds: 20", check: checks.Endings, want: "the grace period of 20s is no longer than"},
 		{name: "too little time to drain", dir: "overlays/prod", object: "Deployment ratelimitd/ratelimitd", from: "value: 5s", to: "value: 10s", check: checks.Endings, want: "the grace period of 30s is no longer than"},
 		{name: "no time", object: pod, from: "value: 10s", to: "value: ten", check: checks.Endings, want: "RATELIMITD_SHUTDOWN_TIMEOUT says no time"},
