@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/engine"
@@ -22,19 +21,19 @@ const (
 type limitsReader struct {
 	ask func(context.Context) ([]engine.LimitState, error)
 
-	mu    sync.Mutex // held while the store is asked: whoever else scrapes has that answer
-	asked time.Time
+	turn  chan struct{} // holds one while the store is asked: whoever else scrapes waits for that answer
+	asked time.Time     // what follows is of whose turn it is
 	last  []telemetry.LimitReading
 }
 
 func newLimitsReader(ask func(context.Context) ([]engine.LimitState, error)) *limitsReader {
-	return &limitsReader{ask: ask}
+	return &limitsReader{ask: ask, turn: make(chan struct{}, 1)}
 }
 
 // read returns the limits as they stand; none while the store cannot be asked.
 func (r *limitsReader) read() []telemetry.LimitReading {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
 	if !r.asked.IsZero() && time.Since(r.asked) < limitsAge {
 		return r.last
 	}
