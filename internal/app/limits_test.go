@@ -105,17 +105,20 @@ func TestALimitIsShownInItsUnit(t *testing.T) {
 		want  telemetry.LimitReading
 	}{
 		{
-			"requests", engine.LimitState{Limit: policy.Limit{Name: "hour", Unit: store.Requests, Max: 10, Period: time.Hour}, Used: 3, Resets: soon},
+			"requests",
+			engine.LimitState{Limit: policy.Limit{Name: "hour", Unit: store.Requests, Max: 10, Period: time.Hour}, Used: 3, Resets: soon},
 			telemetry.LimitReading{
 				Limit: "hour", Unit: "requests", Window: "sliding", Max: 10, Used: 3, Period: 3600, Resets: float64(soon.Unix()),
 			},
 		},
 		{
-			"tokens, none used", engine.LimitState{Limit: policy.Limit{Name: "day", Unit: store.Tokens, Max: 10, Period: 24 * time.Hour}},
+			"tokens, none used",
+			engine.LimitState{Limit: policy.Limit{Name: "day", Unit: store.Tokens, Max: 10, Period: 24 * time.Hour}},
 			telemetry.LimitReading{Limit: "day", Unit: "tokens", Window: "sliding", Max: 10, Period: 86400},
 		},
 		{
-			"money of a calendar's month, none used yet", engine.LimitState{
+			"money of a calendar's month, none used yet",
+			engine.LimitState{
 				Limit: policy.Limit{Name: "month", Unit: store.USD, Max: 5_000_000_000, Period: month.Longest(), Calendar: month},
 				Used:  1_250_000_000, Held: 250_000_000,
 			},
@@ -125,7 +128,8 @@ func TestALimitIsShownInItsUnit(t *testing.T) {
 			},
 		},
 		{
-			"slots", engine.LimitState{Limit: policy.Limit{Name: "concurrent", Unit: store.Concurrent, Max: 4}, Used: 2, Resets: soon},
+			"slots",
+			engine.LimitState{Limit: policy.Limit{Name: "concurrent", Unit: store.Concurrent, Max: 4}, Used: 2, Resets: soon},
 			telemetry.LimitReading{Limit: "concurrent", Unit: "concurrent", Window: "none", Max: 4, Used: 2},
 		},
 	} {

@@ -34,8 +34,10 @@ func TestTheLogTellsOnceWhetherRedisMayEvict(t *testing.T) {
 		{"it evicts, goes, and comes back", []any{evicts, away, evicts}, []zapcore.Level{zapcore.WarnLevel}, true},
 		{"it may not be asked", []any{redis.ErrForbidden, redis.ErrForbidden}, []zapcore.Level{zapcore.WarnLevel}, false},
 		{
-			"it may be asked no longer, after it was", []any{evicts, redis.ErrForbidden},
-			[]zapcore.Level{zapcore.WarnLevel, zapcore.WarnLevel}, false,
+			"it may be asked no longer, after it was",
+			[]any{evicts, redis.ErrForbidden},
+			[]zapcore.Level{zapcore.WarnLevel, zapcore.WarnLevel},
+			false,
 		},
 	} {
 		t.Run(step.name, func(t *testing.T) {

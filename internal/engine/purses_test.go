@@ -58,14 +58,22 @@ func TestMoneyIsCountedByTheNameOfItsPriceInThePolicy(t *testing.T) {
 		do         func(b *bench)
 		want       map[string]float64
 	}{
-		{"its own name, less than held", "", func(b *bench) { b.settleUp(used(b.reserve(asking("m")), 10)) },
-			map[string]float64{"held m": 150_000, "settled m": 10_000, "released m": 140_000}},
-		{"an alias, more than held", "", func(b *bench) { b.settleUp(used(b.reserve(asking("sonnet")), 130)) },
-			map[string]float64{"held claude": 100_000, "settled claude": 130_000, "over claude": 30_000}},
-		{"a pattern", "", func(b *bench) { b.settleUp(used(b.reserve(asking("claude-"+strings.Repeat("x", 99))), 100)) },
-			map[string]float64{"held claude": 100_000, "settled claude": 100_000}},
-		{"the default price", byDefault, func(b *bench) { b.settleUp(used(b.reserve(asking("who?")), 100)) },
-			map[string]float64{"held default": 1_000_000, "settled default": 1_000_000}},
+		{
+			"its own name, less than held", "", func(b *bench) { b.settleUp(used(b.reserve(asking("m")), 10)) },
+			map[string]float64{"held m": 150_000, "settled m": 10_000, "released m": 140_000},
+		},
+		{
+			"an alias, more than held", "", func(b *bench) { b.settleUp(used(b.reserve(asking("sonnet")), 130)) },
+			map[string]float64{"held claude": 100_000, "settled claude": 130_000, "over claude": 30_000},
+		},
+		{
+			"a pattern", "", func(b *bench) { b.settleUp(used(b.reserve(asking("claude-"+strings.Repeat("x", 99))), 100)) },
+			map[string]float64{"held claude": 100_000, "settled claude": 100_000},
+		},
+		{
+			"the default price", byDefault, func(b *bench) { b.settleUp(used(b.reserve(asking("who?")), 100)) },
+			map[string]float64{"held default": 1_000_000, "settled default": 1_000_000},
+		},
 		{"no price, at a cost that the caller names", "", func(b *bench) {
 			b.settleUp(&Settlement{ReservationID: b.reserve(asking("who?").costing(500)).ReservationID, ProviderCost: new(int64(70))})
 		}, map[string]float64{"held unknown": 500, "settled unknown": 70, "released unknown": 430}},
@@ -99,8 +107,10 @@ func TestMoneyIsCountedByTheNameOfItsPriceInThePolicy(t *testing.T) {
 			dec := b.decide(holding("a", "model", "claude-2", "input_tokens", "10", "max_output_tokens", "0"))
 			b.EndStream(b.t.Context(), &StreamEnd{Hold: dec.Hold, Usage: &budget.Usage{Input: 10}})
 		}, map[string]float64{"held claude": 10_000, "settled claude": 10_000}},
-		{"a call by Envoy that is priced by the rule", "", func(b *bench) { b.decide(holding("a", "model", "who?")) },
-			map[string]float64{"held m": 350_000}},
+		{
+			"a call by Envoy that is priced by the rule", "", func(b *bench) { b.decide(holding("a", "model", "who?")) },
+			map[string]float64{"held m": 350_000},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			runPriced(t, tc.more, func(t *testing.T, b *bench) {
@@ -232,7 +242,7 @@ func (s *slowStore) Refund(ctx context.Context, req *store.Request, ans *store.A
 
 func TestTheTimeInTheStoreIsToldApart(t *testing.T) {
 	const takes = 3 * time.Millisecond
-	trips := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "trips"})
+	trips := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "trips", Help: "Trips."})
 	slow := &slowStore{takes: takes}
 	change := func(o *Options) { slow.Store, o.Store, o.Trips = o.Store, slow, trips }
 	runCost(t, "", change, func(t *testing.T, b *bench) {
