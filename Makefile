@@ -66,7 +66,7 @@ run: build ## Build and start ratelimitd with the embedded store and the product
 ##@ Test
 
 .PHONY: tools
-tools: ## Install what the tests need and the machine lacks: redis-server, Envoy, etcd, a C compiler, a collector of traces
+tools: ## Install what the tests need and the machine lacks: redis-server, Envoy, etcd, Prometheus, a C compiler, a collector of traces
 	@GO='$(GO)' scripts/tools.sh
 	@$(MAKE) --no-print-directory $(TOOLS_BIN)/otel-collector
 
@@ -146,6 +146,14 @@ lint-vuln: ## Look for known vulnerabilities, where their database can be had
 generate: ## Make all generated files anew
 	$(TOOL) buf generate
 	$(GO) generate ./...
+
+.PHONY: pictures
+pictures: tools ## Draw the dashboards of the documentation anew, from a load of 8 minutes
+	mkdir -p bin
+	PATH="$$PATH:$(TOOLS_BIN)" $(GO) run ./test/monitoring/pictures -o bin/pictures.json
+	test -x .tools/pictures/bin/python3 || python3 -m venv .tools/pictures
+	.tools/pictures/bin/python3 -m pip install --quiet --disable-pip-version-check matplotlib==3.11.2
+	.tools/pictures/bin/python3 test/monitoring/pictures/draw.py bin/pictures.json docs/images
 
 .PHONY: fmt
 fmt: ## Format Go code and protocol buffers

@@ -57,7 +57,9 @@ func checkPanel(t *testing.T, panel monitoring.Panel) {
 	if !slices.Contains(units, config.Defaults.Unit) {
 		t.Errorf("%q has the unit %q, want one of %q", panel.Title, config.Defaults.Unit, units)
 	}
-	ours := func(d *monitoring.Datasource) bool { return d != nil && d.Type == "prometheus" && d.UID == "${datasource}" }
+	ours := func(d *monitoring.Datasource) bool {
+		return d != nil && d.Type == "prometheus" && d.UID == "${datasource}"
+	}
 	if !ours(panel.Datasource) || len(panel.Targets) == 0 {
 		t.Errorf("%q asks %v by %d queries, want the data source of the variable", panel.Title, panel.Datasource, len(panel.Targets))
 	}

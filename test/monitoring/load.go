@@ -24,14 +24,22 @@ type Load struct {
 	costs  []costv1.CostServiceClient
 	// Pace is how many calls a second begin, by the time since the load began.
 	Pace func(since time.Duration) float64
-	// Think is how long a model takes at least.
-	Think time.Duration
+	// Think is how long a model takes at least, by the same time.
+	Think func(since time.Duration) time.Duration
+	// Users says how many users there are, about: a few of them do much, and most do little.
+	Users float64
+
+	began time.Time
 }
 
 // NewLoad connects to the daemons of a stack.
 func NewLoad(t harness.TB, s *Stack) *Load {
 	t.Helper()
-	l := &Load{Pace: func(time.Duration) float64 { return 60 }, Think: 50 * time.Millisecond}
+	l := &Load{
+		Pace:  func(time.Duration) float64 { return 60 },
+		Think: func(time.Duration) time.Duration { return 50 * time.Millisecond },
+		Users: 100,
+	}
 	for _, d := range s.Daemons {
 		conn, err := grpc.NewClient(d.GRPCAddr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
@@ -45,17 +53,17 @@ func NewLoad(t harness.TB, s *Stack) *Load {
 }
 
 // mostAtOnce bounds the calls in flight: what is more waits.
-const mostAtOnce = 64
+const mostAtOnce = 96
 
 // Run makes calls until the context is over, and returns when the last one has been answered.
 func (l *Load) Run(ctx context.Context) {
 	var flight sync.WaitGroup
 	room := make(chan struct{}, mostAtOnce)
-	begin := time.Now()
+	l.began = time.Now()
 	for n := 0; ctx.Err() == nil; n++ {
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Duration(float64(time.Second) / max(l.Pace(time.Since(begin)), 1))):
+		case <-time.After(time.Duration(float64(time.Second) / max(l.Pace(time.Since(l.began)), 1))):
 		}
 		room <- struct{}{}
 		flight.Go(func() {
@@ -68,8 +76,7 @@ func (l *Load) Run(ctx context.Context) {
 
 // one makes the n-th call: of five, two are rate limit calls and three are reservations.
 func (l *Load) one(ctx context.Context, n int) {
-	// Few users do much, many do little.
-	user := fmt.Sprintf("user-%d", int(rand.ExpFloat64()*25))
+	user := fmt.Sprintf("user-%d", int(rand.ExpFloat64()*l.Users/4))
 	at := n % len(l.limits)
 	switch {
 	case n%97 == 0: // a call that says nothing
@@ -103,7 +110,10 @@ type model struct {
 // models are what users call, by how much they are liked.
 func models() []model {
 	return []model{
-		{"llama-3.2-3b-instruct", 2000, 400}, {"claude-sonnet-4-5", 2500, 500}, {"gpt-4o", 3000, 600}, {"llama-3.2-3b-instruct", 2000, 400},
+		{"llama-3.2-3b-instruct", 2000, 400},
+		{"claude-sonnet-4-5", 2500, 500},
+		{"gpt-4o", 3000, 600},
+		{"llama-3.2-3b-instruct", 2000, 400},
 		{"gpt-4o", 2000, 300},
 	}
 }
@@ -127,7 +137,7 @@ func (l *Load) spend(ctx context.Context, at, n int, user string) {
 	if err != nil {
 		return // denied
 	}
-	l.wait(ctx, time.Duration(float64(l.Think)*(1+rand.ExpFloat64())))
+	l.wait(ctx, time.Duration(float64(l.Think(time.Since(l.began)))*(1+rand.ExpFloat64())))
 	settled := &costv1.SettleRequest{
 		ReservationId: reserved.GetReservationId(), Outcome: "success",
 		Usage: &costv1.Usage{InputTokens: input, OutputTokens: output},

@@ -44,11 +44,11 @@ plans:
   org: {limits: [1000000/day]}
 global:
   limits:
-    - 20000/hour
+    - 60000/hour
     - 40 concurrent
-    - 50000000 tokens/day
+    - 100000000 tokens/day
     - 250 USD/day
-    - {limit: 4000 USD/month, window: calendar}
+    - {limit: 1000 USD/month, window: calendar}
 cost:
   prices:
     llama-3.2-3b-instruct: {input: 0.0000002, output: 0.0000006}

@@ -77,6 +77,7 @@ func rooms() map[string]room {
 		"test/rooms": {may: []string{harness}},
 		// What is run for the dashboards, for their tests and for their pictures.
 		"test/monitoring":            {may: []string{harness, costAPI}},
+		"test/monitoring/pictures":   {may: []string{harness, "test/monitoring"}},
 		"test/monitoring/ruleobject": {},
 		"test/bench":                 {may: []string{app, engine, policy, budget, store, redis, telemetry, harness, costAPI}},
 	}

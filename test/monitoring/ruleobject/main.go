@@ -32,7 +32,8 @@ func main() {
 
 // write reads the rules below a folder and writes the object beside the others of the component.
 func write(dir string) error {
-	object := head
+	object := strings.Builder{}
+	object.WriteString(head)
 	for _, name := range []string{"rules.yaml", "alerts.yaml"} {
 		text, err := os.ReadFile(filepath.Join(dir, "prometheus", name))
 		if err != nil {
@@ -42,11 +43,11 @@ func write(dir string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		object += groups
+		object.WriteString(groups)
 	}
 	const readable = 0o644
 	file := filepath.Join(dir, "k8s", "components", "monitoring", "prometheusrule.yaml")
-	if err := os.WriteFile(file, []byte(object), readable); err != nil {
+	if err := os.WriteFile(file, []byte(object.String()), readable); err != nil {
 		return fmt.Errorf("write the object: %w", err)
 	}
 	return nil
