@@ -3,7 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"fmt"
+	"errors"
 	"maps"
 	"net/http"
 	"os"
@@ -61,10 +61,11 @@ func busyDaemon(t *testing.T, env harness.Env) *harness.DaemonProcess {
 		posted(t, d, "/v1/reservations/"+id+end, body, http.StatusOK)
 	}
 	harness.WaitFor(t, "what Redis uses is shown", func(ctx context.Context) error {
-		if r, err := fetch(ctx, d.URL("/metrics"), ""); err != nil || !strings.Contains(r.body, "\nratelimitd_redis_may_evict 0") {
-			return fmt.Errorf("it is not (%v)", err)
+		r, err := fetch(ctx, d.URL("/metrics"), "")
+		if err == nil && !strings.Contains(r.body, "\nratelimitd_redis_may_evict 0") {
+			err = errors.New("it is not")
 		}
-		return nil
+		return err
 	})
 	return d
 }
