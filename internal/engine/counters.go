@@ -12,8 +12,9 @@ import (
 // series names what a decision is counted under. All of its parts come from the policy, never from a call.
 type series struct {
 	tier, limit string
+	mode        Mode
 	denied      bool
-	mode        string
+	shadow      bool // a shadow limit's: mode says nothing then
 }
 
 // tally is what a decision adds one to.
@@ -62,10 +63,10 @@ func (c *counters) find(s series) tally {
 	if s.denied {
 		verdict, status = telemetry.VerdictDenied, telemetry.StatusRateLimited
 	}
-	t := tally{decisions: c.metrics.Decisions.WithLabelValues(tier, limit, verdict, s.mode)}
-	if s.mode == telemetry.ModeShadow {
-		return t
+	if s.shadow {
+		return tally{decisions: c.metrics.Decisions.WithLabelValues(tier, limit, verdict, telemetry.ModeShadow)}
 	}
+	t := tally{decisions: c.metrics.Decisions.WithLabelValues(tier, limit, verdict, s.mode.label())}
 	t.queries = c.metrics.Queries.WithLabelValues(status)
 	if s.denied {
 		t.exceeded = c.metrics.Exceeded.WithLabelValues(tier, limit)
@@ -75,7 +76,7 @@ func (c *counters) find(s series) tally {
 
 // count counts a decision under its deciding limit, and each shadow limit that would have denied it.
 func (c *counters) count(dec *Decision) {
-	s := series{tier: telemetry.TierNone, limit: telemetry.LimitNone, denied: dec.Denied, mode: dec.Mode.label()}
+	s := series{tier: telemetry.TierNone, limit: telemetry.LimitNone, denied: dec.Denied, mode: dec.Mode}
 	if dec.Deciding.Tier != "" {
 		s.tier = dec.Deciding.Tier
 	}
@@ -93,7 +94,7 @@ func (c *counters) count(dec *Decision) {
 	}
 	for _, sh := range dec.Shadowed {
 		c.tally(series{
-			tier: sh.Tier, limit: labelOf(sh.Limit.Ordinal, sh.Limit.Name), denied: true, mode: telemetry.ModeShadow,
+			tier: sh.Tier, limit: labelOf(sh.Limit.Ordinal, sh.Limit.Name), denied: true, shadow: true,
 		}).decisions.Inc()
 	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
-	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
 // counted returns what a counter has counted, all series that are not 0, by the values of their labels in the order of names.
@@ -147,7 +146,7 @@ func TestSeriesOfPoliciesLongGoneEnd(t *testing.T) {
 	run(t, nil, func(t *testing.T, b *bench) {
 		known := map[series]tally{}
 		for i := range mostSeries {
-			s := series{tier: "user", limit: strconv.Itoa(i), denied: true, mode: telemetry.ModeEnforced}
+			s := series{tier: "user", limit: strconv.Itoa(i), denied: true}
 			known[s] = b.counters.find(s)
 			known[s].decisions.Inc()
 			known[s].exceeded.Inc()
