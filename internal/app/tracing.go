@@ -3,6 +3,7 @@ package app
 import (
 	"net/http"
 
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -11,8 +12,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/stats"
-
-	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 
 	"github.com/ratelimitd/ratelimitd/internal/engine"
 	"github.com/ratelimitd/ratelimitd/internal/store"
@@ -29,7 +28,7 @@ func (a *App) startTracing() error {
 	}
 	t, err := telemetry.NewTracing(a.opt.Tracing, a.log)
 	if err != nil {
-		return err //nolint:wrapcheck // it says what was being done
+		return err
 	}
 	a.tracing = t
 	a.push("send the last traces", t.Close)

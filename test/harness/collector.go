@@ -78,8 +78,10 @@ func Collector(t TB) *CollectorProcess {
 	}
 	c.proc = &process{
 		t: t, name: "otel-collector " + c.GRPCAddr, args: []string{"--config", "file:" + conf},
-		path:  tool(t, "otel-collector", func(string) error { return nil }),
-		ready: func(ctx context.Context) error { return errors.Join(dialable(ctx, c.GRPCAddr), dialable(ctx, c.HTTPAddr)) },
+		path: tool(t, "otel-collector", func(string) error { return nil }),
+		ready: func(ctx context.Context) error {
+			return errors.Join(dialable(ctx, c.GRPCAddr), dialable(ctx, c.HTTPAddr))
+		},
 	}
 	c.proc.register()
 	c.proc.start()

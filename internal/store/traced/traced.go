@@ -94,6 +94,7 @@ func (s *Store) begin(ctx context.Context, operation string, checks int) (contex
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx, nil
 	}
+	//nolint:spancheck // end ends it
 	return s.tracer.Start(ctx, operation+" "+s.system, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		attrSystem.String(s.system), attrOperation.String(operation), telemetry.AttrChecks.Int(checks),
 	))

@@ -101,7 +101,8 @@ func TestACallerWithoutASpanThatIsRecordedGetsNone(t *testing.T) {
 	spans := tracetest.NewSpanRecorder()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans), sdktrace.WithSampler(sdktrace.NeverSample()))
 	s := New(answering{}, sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("store"), "redis", kind)
-	unsampled, _ := provider.Tracer("test").Start(t.Context(), "caller")
+	unsampled, caller := provider.Tracer("test").Start(t.Context(), "caller")
+	defer caller.End()
 	for _, ctx := range []context.Context{t.Context(), unsampled} {
 		for name, err := range calls(ctx, s) {
 			if err != nil {
@@ -128,11 +129,12 @@ func TestAnErrorIsNamedByItsKindAlone(t *testing.T) {
 	} {
 		spans := tracetest.NewSpanRecorder()
 		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
-		ctx, _ := provider.Tracer("test").Start(t.Context(), "caller")
+		ctx, caller := provider.Tracer("test").Start(t.Context(), "caller")
 		err := New(answering{err: tc.err}, provider.Tracer("store"), "redis", kind).Admit(ctx, new(store.Request), new(store.Answer))
 		if !errors.Is(err, tc.err) {
 			t.Errorf("the caller hears %v, want %v", err, tc.err)
 		}
+		caller.End()
 		s := spans.Ended()[0]
 		if s.Status().Code != tc.code || strings.Contains(fmt.Sprint(s.Attributes(), s.Status(), s.Events()), "alice") {
 			t.Errorf("%v makes the span %v %v", tc.err, s.Status(), s.Attributes())
