@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -49,7 +51,7 @@ func TestEveryDaemonShowsTheSystemsLimits(t *testing.T) {
 	harness.WaitFor(t, "what the store no longer says is not shown", func(ctx context.Context) error {
 		page, err := fetch(ctx, daemons[0].URL("/metrics"), "")
 		if err == nil && (strings.Contains(page.body, "ratelimitd_limit_") || strings.Contains(page.body, "ratelimitd_slots_")) {
-			err = fmt.Errorf("it is")
+			err = errors.New("it is")
 		}
 		return err
 	})
@@ -89,7 +91,8 @@ func TestARedisThatMayEvictIsToldOf(t *testing.T) {
 	t.Run("a user without the right to ask", func(t *testing.T) {
 		t.Parallel()
 		server := harness.Redis(t, harness.WithArgs("--maxmemory-policy", "allkeys-lru"))
-		if err := server.Client.Do(t.Context(), "ACL", "SETUSER", "limiter", "on", ">secret", "~*", "&*", "+@all", "-info").Err(); err != nil {
+		acl := []any{"ACL", "SETUSER", "limiter", "on", ">secret", "~*", "&*", "+@all", "-info"}
+		if err := server.Client.Do(t.Context(), acl...).Err(); err != nil {
 			t.Fatal(err)
 		}
 		d := harness.Daemon(t, harness.Env{"REDIS_URL": "redis://limiter:secret@" + server.Addr, "RATELIMITD_POLICY": "production"})
@@ -113,16 +116,39 @@ func waitForLog(t *testing.T, d *harness.DaemonProcess, text string) {
 	})
 }
 
-// TestMetricsAreServedToWhoAsksForOpenMetrics asks as a Prometheus does that wants exemplars.
-func TestMetricsAreServedToWhoAsksForOpenMetrics(t *testing.T) {
+// TestLatenciesNameTheTraceOfACall asks for the metrics as a Prometheus does that keeps exemplars.
+func TestLatenciesNameTheTraceOfACall(t *testing.T) {
 	t.Parallel()
-	d := harness.Daemon(t, harness.Env{})
+	for name, env := range map[string]harness.Env{
+		"traces on":  {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://" + harness.Addr(t)}, // nobody listens, which hinders no one
+		"traces off": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := harness.Daemon(t, env)
+			const quote = `{"user_id": "123", "max_cost_usd": "0.01"}`
+			status, body := traced(t, http.MethodPost, d.URL("/v1/quote"), "", clientParent, quote)
+			if status != http.StatusOK {
+				t.Fatalf("a quote is answered %d: %s", status, body)
+			}
+			page := openMetrics(t, d)
+			named := strings.Contains(page, `# {trace_id="`+clientTrace+`"}`)
+			if want := len(env) > 0; named != want {
+				t.Errorf("the trace of the call is named: %t, want %t:\n%s", named, want, page)
+			}
+		})
+	}
+}
+
+// openMetrics reads the metrics in the format that has exemplars.
+func openMetrics(t *testing.T, d *harness.DaemonProcess) string {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.URL("/metrics"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := httpClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,4 +156,9 @@ func TestMetricsAreServedToWhoAsksForOpenMetrics(t *testing.T) {
 	if got := resp.Header.Get("Content-Type"); !strings.HasPrefix(got, "application/openmetrics-text") {
 		t.Errorf("the page is of type %s, want OpenMetrics", got)
 	}
+	page, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
 }
