@@ -79,7 +79,7 @@ func (l *Load) one(ctx context.Context, n int) {
 	user := fmt.Sprintf("user-%d", int(rand.ExpFloat64()*l.Users/4))
 	at := n % len(l.limits)
 	switch {
-	case n%97 == 0: // a call that says nothing
+	case n%485 == 0: // a call that says nothing
 		_, _ = l.limits[at].ShouldRateLimit(ctx, &rls.RateLimitRequest{})
 	case n%41 == 0: // nobody whom the policy knows
 		l.ask(ctx, at, "team_id", "red")
@@ -121,13 +121,13 @@ func models() []model {
 // spend reserves, lets the model run, and ends the reservation in one of the ways that they end.
 func (l *Load) spend(ctx context.Context, at, n int, user string) {
 	called := models()[rand.IntN(len(models()))]
-	if n%59 == 0 {
+	if n%590 == 4 {
 		called.name = "a-model-that-nobody-knows"
 	}
 	client := l.costs[at]
 	input, output := int64(called.input*(0.5+rand.Float64())), int64(called.output*(0.5+rand.Float64()))
 	lease := 30 * time.Second
-	if n%43 == 2 {
+	if n%215 == 2 {
 		lease = time.Second
 	}
 	reserved, err := client.Reserve(ctx, &costv1.ReserveRequest{
@@ -143,9 +143,9 @@ func (l *Load) spend(ctx context.Context, at, n int, user string) {
 		Usage: &costv1.Usage{InputTokens: input, OutputTokens: output},
 	}
 	switch {
-	case n%86 == 2: // the caller has died
+	case n%430 == 2: // the caller has died
 		return
-	case n%43 == 2: // longer than its lease
+	case n%215 == 2: // longer than its lease
 		l.wait(ctx, 2*lease)
 	case n%23 == 3:
 		_, _ = client.Release(ctx, &costv1.ReleaseRequest{ReservationId: reserved.GetReservationId()})
@@ -154,7 +154,7 @@ func (l *Load) spend(ctx context.Context, at, n int, user string) {
 		settled.ResponseCacheHit = true
 	}
 	_, _ = client.Settle(ctx, settled)
-	if n%31 == 4 { // the answer was lost
+	if n%155 == 4 { // the answer was lost
 		_, _ = client.Settle(ctx, settled)
 	}
 }

@@ -47,7 +47,7 @@ global:
     - 60000/hour
     - 40 concurrent
     - 100000000 tokens/day
-    - 250 USD/day
+    - 160 USD/day
     - {limit: 1000 USD/month, window: calendar}
 cost:
   prices:

@@ -51,7 +51,7 @@ func take(t harness.TB, out string, length time.Duration) {
 	load.Users = 320
 	load.Pace = func(since time.Duration) float64 { return 50 + 40*wave(since, length) }
 	load.Think = func(since time.Duration) time.Duration {
-		return time.Duration((0.2 + 0.25*wave(since+length/8, length)) * float64(time.Second))
+		return time.Duration((0.3 + 0.25*wave(since+length/8, length)) * float64(time.Second))
 	}
 	from := time.Now()
 	ctx, stop := context.WithTimeout(context.Background(), length)
@@ -71,7 +71,7 @@ func take(t harness.TB, out string, length time.Duration) {
 // wave rises and falls between -1 and 1, twice in a length.
 func wave(since, length time.Duration) float64 {
 	at := 2 * math.Pi * since.Seconds() / length.Seconds()
-	return 0.6*math.Sin(2*at-1) + 0.4*math.Sin(5*at)
+	return 0.6*math.Sin(2*at+0.9) + 0.4*math.Sin(5*at)
 }
 
 // happen has things go wrong and well again, and returns just before the load ends.
