@@ -13,8 +13,8 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
-// told reports a decision that its caller is about to hear: on the call, with the checks that it made, none while rate limiting is
-// switched off, and since when. It keeps nothing of them.
+// told reports a decision that its caller is about to hear: on the call, with the checks that it made, none while rate limiting
+// is switched off, and since when. It keeps nothing of them.
 func (e *Engine) told(ctx context.Context, call *policy.Call, checks []policy.Check, dec *Decision, began time.Time) {
 	e.counters.count(dec)
 	if dec.Denied && dec.Deciding.Limit != nil {

@@ -73,8 +73,8 @@ type DecisionLogOptions struct {
 	Out   io.Writer // where its lines go, some at a time and each whole
 }
 
-// DecisionLog writes a line of JSON for each decision, in the background: a decision never waits for it. What comes faster than it
-// can be written is dropped and counted. It is safe for concurrent use.
+// DecisionLog writes a line of JSON for each decision, in the background: a decision never waits for it. What comes faster than
+// it can be written is dropped and counted. It is safe for concurrent use.
 type DecisionLog struct {
 	opt     DecisionLogOptions
 	log     *Log

@@ -71,8 +71,8 @@ type Tracing struct {
 	log      *Log
 }
 
-// NewTracing returns what makes and sends spans. It connects to nobody yet. It errs when an exporter cannot be made of the options
-// and the environment.
+// NewTracing returns what makes and sends spans. It connects to nobody yet. It errs when an exporter cannot be made of the
+// options and the environment.
 func NewTracing(opt *TraceOptions, log *Log) (*Tracing, error) {
 	inner, err := newExporter(opt)
 	if err != nil {
@@ -126,8 +126,8 @@ func (t *Tracing) Tracer() trace.Tracer { return t.provider.Tracer(scope) }
 // scope names what makes this program's own spans.
 const scope = "github.com/ratelimitd/ratelimitd"
 
-// Propagator reads the caller's place in a trace, as W3C Trace Context writes it. Baggage is left unread: this program calls nobody
-// whom it could hand it on to.
+// Propagator reads the caller's place in a trace, as W3C Trace Context writes it. Baggage is left unread: this program calls
+// nobody whom it could hand it on to.
 func (*Tracing) Propagator() propagation.TextMapPropagator { return propagation.TraceContext{} }
 
 // Close sends what waits to be sent, for a short while and not beyond ctx, and ends. What could not be sent is logged: it is no

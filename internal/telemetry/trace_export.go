@@ -23,8 +23,8 @@ func newBoundExporter(inner sdktrace.SpanExporter, log *Log) *exporter {
 	return x
 }
 
-// ExportSpans sends spans, and logs what goes wrong: the spans are lost then. It never errs: an error would be told to the process
-// as a whole.
+// ExportSpans sends spans, and logs what goes wrong: the spans are lost then. It never errs: an error would be told to the
+// process as a whole.
 func (x *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	if x.stop.Err() != nil {
 		return nil

@@ -11,5 +11,7 @@ import (
 // read, say. Without it that is written to standard error, in no format of ours. It is for a process with one daemon.
 func HearOpenTelemetry(log *Log) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(log.TraceTrouble))
-	otel.SetLogger(funcr.New(func(_, text string) { log.TraceTrouble(errors.New(text)) }, funcr.Options{}))
+	otel.SetLogger(funcr.New(func(_, text string) { log.TraceTrouble(errors.New(text)) }, funcr.Options{
+		RenderArgsHook: func([]any) []any { return nil }, // a header that cannot be read may be a password
+	}))
 }

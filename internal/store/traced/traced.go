@@ -1,5 +1,5 @@
-// Package traced shows what a store does in the traces of its callers. Calls of many callers share a trip to Redis, so that a trip
-// belongs to no trace; what each caller waits for does.
+// Package traced shows what a store does in the traces of its callers. Calls of many callers share a trip to Redis, so that a
+// trip belongs to no trace; what each caller waits for does.
 package traced
 
 import (
@@ -36,8 +36,8 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// New returns a store that shows what another does. The system is its name in spans: "redis", "memory". The kind of an error is what
-// spans say of it: an error's text may hold a key, and so a user's id.
+// New returns a store that shows what another does. The system is its name in spans: "redis", "memory". The kind of an error is
+// what spans say of it: an error's text may hold a key, and so a user's id.
 func New(s store.Store, tracer trace.Tracer, system string, kind func(error) string) *Store {
 	return &Store{Store: s, tracer: tracer, system: system, kind: kind}
 }
