@@ -58,6 +58,32 @@ func TestEveryDaemonShowsTheSystemsLimits(t *testing.T) {
 	redis.Resume()
 }
 
+// TestALeaseThatIsOverIsCountedByAScrape leaves a reservation to its lease: nobody asks for it again, but the scrapes do.
+func TestALeaseThatIsOverIsCountedByAScrape(t *testing.T) {
+	t.Parallel()
+	onEachStore(t, func(t *testing.T, env harness.Env) {
+		d := harness.Daemon(t, withPolicy(t, env, spendPolicy(limits{user: "100/hour", global: "100 USD/day, 10 concurrent"})))
+		posted(t, d, "/v1/reservations", `{"user_id": "123", "model": "`+llama+`", "max_output_tokens": 500, "ttl": "1s"}`, http.StatusOK)
+		if got := metric(t, d, "ratelimitd_reservations_started_total"); got != 1 {
+			t.Errorf("%v reservations have begun, want 1", got)
+		}
+		harness.WaitFor(t, "the end of the lease is counted", func(ctx context.Context) error {
+			page, err := fetch(ctx, d.URL("/metrics"), "")
+			if err == nil && !strings.Contains(page.body, "\nratelimitd_lease_expiries_total 1\n") {
+				err = errors.New("it is not")
+			}
+			return err
+		})
+		harness.WaitFor(t, "its slot is free", func(ctx context.Context) error {
+			page, err := fetch(ctx, d.URL("/metrics"), "")
+			if err == nil && !strings.Contains(page.body, "\nratelimitd_slots_in_use 0\n") {
+				err = errors.New("it is not")
+			}
+			return err
+		})
+	})
+}
+
 // TestARedisThatMayEvictIsToldOf starts daemons over servers that may evict keys, and over one that does not say.
 func TestARedisThatMayEvictIsToldOf(t *testing.T) {
 	t.Parallel()
