@@ -24,12 +24,16 @@ type purse struct {
 // purses count money. Each model's series are looked up once; after that counting is one map read and a few additions.
 type purses struct {
 	metrics *telemetry.Metrics
-	mu      sync.Mutex // guards growing
+	ends    map[string]prometheus.Counter // of reservations, by an End constant
+	mu      sync.Mutex                    // guards growing
 	known   atomic.Pointer[map[string]*purse]
 }
 
 func newPurses(m *telemetry.Metrics) *purses {
-	p := &purses{metrics: m}
+	p := &purses{metrics: m, ends: map[string]prometheus.Counter{}}
+	for _, end := range []string{telemetry.EndSettled, telemetry.EndLate, telemetry.EndBooked, telemetry.EndReleased} {
+		p.ends[end] = m.Reservations.WithLabelValues(end)
+	}
 	p.known.Store(&map[string]*purse{telemetry.ModelUnknown: p.find(telemetry.ModelUnknown)})
 	return p
 }
