@@ -138,7 +138,7 @@ func (e *Engine) countEnd(st *ending, out *store.Settled) {
 		m.DuplicateEnds.Inc()
 		return
 	}
-	m.Reservations.WithLabelValues(endOf(out)).Inc()
+	e.purses.ends[endOf(out)].Inc()
 	if st.untold {
 		e.purses.held(st.model, out.HeldUSD)
 	}
