@@ -17,6 +17,6 @@ func (a *App) startDecisionLog() {
 	}
 	a.decisions = telemetry.NewDecisionLog(telemetry.DecisionLogOptions{
 		Which: a.opt.DecisionLog, IDs: a.opt.DecisionLogIDs, Key: a.opt.DecisionLogKey, Out: out,
-	}, a.log, a.reg)
+	}, a.log, a.metrics.LostDecisions)
 	a.push("write the decision log", a.decisions.Close)
 }

@@ -43,7 +43,7 @@ func (w *watched) watch(which, ids string) func(*Options) {
 		opt.Log = telemetry.NewLog(zap.New(core))
 		w.decided = telemetry.NewDecisionLog(telemetry.DecisionLogOptions{
 			Which: which, IDs: ids, Key: bytes.Repeat([]byte("k"), telemetry.MinHashKey), Out: &w.written,
-		}, opt.Log, prometheus.NewRegistry())
+		}, opt.Log, opt.Metrics.LostDecisions)
 		opt.Traced, opt.Decisions = true, w.decided
 	}
 }
@@ -238,7 +238,7 @@ func BenchmarkTold(b *testing.B) {
 		"decision-log": func(opt *Options) {
 			opt.Decisions = telemetry.NewDecisionLog(telemetry.DecisionLogOptions{
 				Which: telemetry.DecisionsAll, IDs: telemetry.IDsPlain, Out: discard{},
-			}, telemetry.NopLog(), prometheus.NewRegistry())
+			}, telemetry.NopLog(), opt.Metrics.LostDecisions)
 		},
 	} {
 		b.Run(name, func(b *testing.B) {

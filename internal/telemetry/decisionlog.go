@@ -92,18 +92,17 @@ type DecisionLog struct {
 	closed  bool
 }
 
-// NewDecisionLog begins a decision log. Trouble with writing it is told to log, and what it drops to a counter of reg.
-func NewDecisionLog(opt DecisionLogOptions, log *Log, reg prometheus.Registerer) *DecisionLog {
+// NewDecisionLog begins a decision log. Trouble with writing it is told to log, and dropped counts the lines that are not written.
+func NewDecisionLog(opt DecisionLogOptions, log *Log, dropped prometheus.Counter) *DecisionLog {
 	d := &DecisionLog{
 		opt:     opt,
 		log:     log,
-		dropped: counter("ratelimitd_decision_log_dropped_total", "Lines of the decision log that were not written."),
+		dropped: dropped,
 		encoder: zapcore.NewJSONEncoder(encoderConfig()),
 		wake:    make(chan struct{}, 1),
 		stop:    make(chan struct{}),
 		done:    make(chan struct{}),
 	}
-	reg.MustRegister(d.dropped)
 	if opt.IDs == IDsHashed {
 		key := opt.Key
 		if len(key) == 0 {

@@ -12,7 +12,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -51,7 +50,7 @@ func written(t *testing.T, opt DecisionLogOptions, ids ...string) []map[string]a
 	t.Helper()
 	out := new(sink)
 	opt.Out = out
-	d := NewDecisionLog(opt, NopLog(), prometheus.NewRegistry())
+	d := NewDecisionLog(opt, NopLog(), counter("dropped_total", "Dropped."))
 	for _, id := range ids {
 		d.Write(time.Unix(1_800_000_000, 0), VerdictDenied, about{d, id}, zap.Skip())
 	}
@@ -106,7 +105,7 @@ func TestWithoutAKeyEachProcessHasItsOwnAndSaysSo(t *testing.T) {
 	hashes := map[string]bool{}
 	for range 2 {
 		d := NewDecisionLog(DecisionLogOptions{Which: DecisionsAll, IDs: IDsHashed, Out: io.Discard},
-			NewLog(zap.New(core)), prometheus.NewRegistry())
+			NewLog(zap.New(core)), counter("dropped_total", "Dropped."))
 		hashes[d.ID("a")] = true
 		if err := d.Close(t.Context()); err != nil {
 			t.Fatal(err)
@@ -134,7 +133,7 @@ func TestWhichDecisionsAreWanted(t *testing.T) {
 
 func TestAReaderThatDoesNotReadBlocksNobody(t *testing.T) {
 	read, write := io.Pipe()
-	d := NewDecisionLog(DecisionLogOptions{Which: DecisionsAll, IDs: IDsPlain, Out: write}, NopLog(), prometheus.NewRegistry())
+	d := NewDecisionLog(DecisionLogOptions{Which: DecisionsAll, IDs: IDsPlain, Out: write}, NopLog(), counter("dropped_total", "Dropped."))
 	id := strings.Repeat("x", maxShownID)
 	for range 4 * maxWaiting / len(id) { // several times what may wait
 		d.Write(time.Now(), VerdictAllowed, about{d, id}, zap.Skip())
@@ -163,7 +162,7 @@ func TestAReaderThatDoesNotReadBlocksNobody(t *testing.T) {
 func TestLinesThatCannotBeWrittenAreCounted(t *testing.T) {
 	core, lines := observer.New(zapcore.DebugLevel)
 	out := &sink{err: errors.New("nobody reads")}
-	d := NewDecisionLog(DecisionLogOptions{Which: DecisionsAll, IDs: IDsPlain, Out: out}, NewLog(zap.New(core)), prometheus.NewRegistry())
+	d := NewDecisionLog(DecisionLogOptions{Which: DecisionsAll, IDs: IDsPlain, Out: out}, NewLog(zap.New(core)), counter("dropped_total", "Dropped."))
 	for range 7 {
 		d.Write(time.Now(), VerdictAllowed, about{d, "a"}, zap.Skip())
 	}
@@ -180,7 +179,7 @@ func TestLinesThatCannotBeWrittenAreCounted(t *testing.T) {
 
 func BenchmarkDecisionLog(b *testing.B) {
 	d := NewDecisionLog(DecisionLogOptions{Which: DecisionsAll, IDs: IDsHashed, Key: make([]byte, 32), Out: io.Discard},
-		NopLog(), prometheus.NewRegistry())
+		NopLog(), counter("dropped_total", "Dropped."))
 	defer func() { _ = d.Close(b.Context()) }()
 	b.ReportAllocs()
 	for b.Loop() {

@@ -21,6 +21,8 @@ type Metrics struct {
 	BadCalls *prometheus.CounterVec
 	// Panics counts handler panics that were caught and answered as an internal error.
 	Panics prometheus.Counter
+	// LostDecisions counts lines of the decision log that were not written.
+	LostDecisions prometheus.Counter
 
 	// StoreErrors counts decisions that the store did not answer, by LabelKind.
 	StoreErrors *prometheus.CounterVec
@@ -104,7 +106,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.makePolicy()
 	m.makeProcess()
 	reg.MustRegister(
-		m.Decisions, m.LocalAnswers, m.latency, m.stages, m.BadCalls, m.Panics,
+		m.Decisions, m.LocalAnswers, m.latency, m.stages, m.BadCalls, m.Panics, m.LostDecisions,
 		m.StoreErrors, m.FailOpens, m.StoreUp, m.BatchSize, m.LocalDenials, m.Subjects, m.Evicted, m.EvictedEarly, m.Redis,
 		m.Money, m.Started, m.Reservations, m.DuplicateEnds, m.LostEnds, m.LeaseExpiries, m.PriceMisses, m.Waiters,
 		m.Queries, m.Exceeded, m.ModelCost, m.QueryTime,
@@ -163,6 +165,7 @@ func (m *Metrics) makeDecisions() {
 	m.LocalAnswers = counter("ratelimitd_local_answers_total", "Denials answered from memory, without the store.")
 	m.BadCalls = counterVec("ratelimitd_bad_calls_total", "Calls that could not be asked.", LabelEdge)
 	m.Panics = counter("ratelimitd_handler_panics_total", "Handler panics that were caught.")
+	m.LostDecisions = counter("ratelimitd_decision_log_dropped_total", "Lines of the decision log that were not written.")
 }
 
 func (m *Metrics) makeStore() {
