@@ -230,7 +230,8 @@ class Canvas:
             ticks = matplotlib.ticker.MaxNLocator(5)
         axes.yaxis.set_major_locator(ticks)
         step = ticks.tick_values(low, high)[1] - ticks.tick_values(low, high)[0]
-        digits = max(0, -math.floor(math.log10(step * (100 if unit == "percentunit" else 1)) + 1e-9))
+        shown = step * (100 if unit == "percentunit" else 1)
+        digits = next((n for n in range(5) if math.isclose(round(shown, n), shown, rel_tol=1e-6)), 5)
         axes.yaxis.set_major_formatter(lambda v, _: text_of(v, unit, digits).replace("$", r"\$"))
 
     def colors(self, found, overrides):
