@@ -12,8 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Addresses finds daemons that cannot be reached where the pod says: a port that is open to the pod alone or that the container does
-// not name, or another than the probes'; a cost API that is open to all beside a socket; a socket in a folder that no other container has or whose group others do not share.
+// Addresses finds daemons that cannot be reached where the pod says: a port that is open to the pod alone, that the container
+// does not name, or that is another than the probes'; a cost API that is open to all beside a socket; a socket in a folder that
+// no other container has, or whose group others do not share.
 func Addresses(b Build) []string {
 	var problems []string
 	for _, d := range b.Daemons() {
@@ -98,7 +99,8 @@ func (d Daemon) probes() []string {
 		_, port, _ := net.SplitHostPort(d.Env["RATELIMITD_METRICS_ADDR"])
 		for _, p := range d.Container.Ports {
 			if p.Name == probe.HTTPGet.Port.StrVal && strconv.Itoa(int(p.ContainerPort)) != port {
-				problems = append(problems, fmt.Sprintf("%s: its %s probe goes to port %d, health is at %s", d, name, p.ContainerPort, port))
+				problems = append(problems,
+					fmt.Sprintf("%s: its %s probe goes to port %d, health is at %s", d, name, p.ContainerPort, port))
 			}
 		}
 	}
