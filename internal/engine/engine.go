@@ -379,9 +379,6 @@ func (e *Engine) fail(ctx context.Context, sc *scratch, err error, dec *Decision
 func (e *Engine) trouble(ctx context.Context, err error) {
 	kind := KindOf(err)
 	e.counters.storeError(kind)
-	if kind == telemetry.KindUnavailable || kind == telemetry.KindTimeout {
-		e.opt.Metrics.StoreUp.Set(0)
-	}
 	e.opt.Log.StoreTrouble(ctx, err, kind)
 }
 
@@ -401,16 +398,20 @@ func KindOf(err error) string {
 	}
 }
 
-// StoreErr is nil while the store answers. It does not wait longer than a decision would.
+// StoreErr is nil while the store answers, and says so in the metric: a decision that comes too late is no lost store. It does not
+// wait longer than a decision would.
 func (e *Engine) StoreErr(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, max(e.opt.Timeout, pingTimeout))
+	bounded, cancel := context.WithTimeout(ctx, max(e.opt.Timeout, pingTimeout))
 	defer cancel()
-	if err := e.opt.Store.Ping(ctx); err != nil {
+	err := e.opt.Store.Ping(bounded)
+	switch {
+	case err == nil:
+		e.opt.Metrics.StoreUp.Set(1)
+		return nil
+	case ctx.Err() == nil: // else who asked has gone, and nothing is known
 		e.opt.Metrics.StoreUp.Set(0)
-		return fmt.Errorf("asking the store: %w", err)
 	}
-	e.opt.Metrics.StoreUp.Set(1)
-	return nil
+	return fmt.Errorf("asking the store: %w", err)
 }
 
 // pingTimeout is what a health check gives the store; unlike a decision it may have to connect first.

@@ -72,6 +72,16 @@ func (a *asked) Refund(ctx context.Context, req *store.Request, ans *store.Answe
 	return a.Store.Refund(ctx, req, ans)
 }
 
+func (a *asked) Ping(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := a.err.Load(); err != nil && *err != nil {
+		return *err
+	}
+	return a.Store.Ping(ctx)
+}
+
 func (a *asked) OnChange(fn func(store.Change)) {
 	a.fn = fn
 	a.Store.OnChange(fn)
@@ -290,6 +300,29 @@ func TestALostStoreAnswersByTier(t *testing.T) {
 		}
 		if got := testutil.ToFloat64(b.opt.Metrics.StoreErrors.WithLabelValues(telemetry.KindTimeout)); got != 2 {
 			t.Errorf("%v timeouts are counted, want 2", got)
+		}
+	})
+}
+
+func TestTheStoreIsUpUntilItDoesNotAnswerWhenAsked(t *testing.T) {
+	run(t, nil, func(t *testing.T, b *bench) {
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, step := range []struct {
+			what string
+			do   func()
+			want float64
+		}{
+			{"an answer", func() { _ = b.StoreErr(t.Context()) }, 1},
+			{"a decision that was too late", func() { b.store.fail(store.ErrTimeout); b.decide(user("a", 1)) }, 1},
+			{"a question whose asker has gone", func() { _ = b.StoreErr(gone) }, 1},
+			{"no answer", func() { _ = b.StoreErr(t.Context()) }, 0},
+			{"an answer again", func() { b.store.fail(nil); _ = b.StoreErr(t.Context()) }, 1},
+		} {
+			step.do()
+			if got := testutil.ToFloat64(b.opt.Metrics.StoreUp); got != step.want {
+				t.Errorf("after %s the metric reads %v, want %v", step.what, got, step.want)
+			}
 		}
 	})
 }

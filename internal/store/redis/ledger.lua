@@ -585,14 +585,14 @@ local function insert_entry(ledger, plan, at, amount)
   touch(ledger)
 end
 
--- A decision that takes nothing notes only how long entries are to be kept: where its windows stand it keeps to itself, since its
--- clock may have been ahead.
 -- How long a subject's open holds are kept, for ledgers that keep theirs for `retain`: longer than those, since what a hold has there is
 -- counted down when its lease ends.
 local function open_life(retain)
   return LONGEST_LEASE + 2 * retain + GRACE
 end
 
+-- A decision that takes nothing notes only how long entries are to be kept: where its windows stand it keeps to itself, since its
+-- clock may have been ahead.
 local function write_ledgers()
   for i = 1, #renewed do
     local ledger = renewed[i]
