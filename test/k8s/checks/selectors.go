@@ -16,7 +16,7 @@ import (
 )
 
 // ObjectReferences finds what objects other than pods refer to and is not there: the pods that they select, those pods'
-// ports, what is scaled, the namespace. It also finds ConfigMaps that nobody reads.
+// ports, what is scaled, the namespace. It also finds ConfigMaps that nobody reads, and ports that not every cluster finds.
 func ObjectReferences(b Build) []string {
 	var problems []string
 	for _, o := range b {
@@ -41,6 +41,9 @@ func ObjectReferences(b Build) []string {
 type selection struct {
 	pods  *metav1.LabelSelector // nil for an object that selects no pods
 	ports []intstr.IntOrString
+	// sidecars says that a port's name is looked for in init containers, too. Services before Kubernetes 1.32 and many plug-ins
+	// that enforce NetworkPolicies look at the other containers alone: no endpoint has such a port, and nobody is let in to it.
+	sidecars bool
 }
 
 func selects(o manifests.Object) selection {
@@ -68,7 +71,7 @@ func selects(o manifests.Object) selection {
 		}
 		return s
 	case *monitoringv1.PodMonitor:
-		s := selection{pods: &x.Spec.Selector}
+		s := selection{pods: &x.Spec.Selector, sidecars: true}
 		for _, endpoint := range x.Spec.PodMetricsEndpoints {
 			if endpoint.Port != nil {
 				s.ports = append(s.ports, intstr.FromString(*endpoint.Port))
@@ -94,8 +97,12 @@ func (b Build) checkSelection(o manifests.Object, s selection) []string {
 	var problems []string
 	for _, p := range pods {
 		for _, port := range s.ports {
-			if !hasPort(p.Containers(), port) {
+			switch {
+			case !hasPort(p.Containers(), port):
 				problems = append(problems, fmt.Sprintf("%s names port %s, which the pods of %s do not have", o, port.String(), p))
+			case port.Type == intstr.String && !s.sidecars && !hasPort(p.Spec.Containers, port):
+				problems = append(problems, fmt.Sprintf(
+					"%s names port %s of an init container of %s: not every cluster finds it, write its number", o, port.String(), p))
 			}
 		}
 	}
