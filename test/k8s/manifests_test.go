@@ -75,7 +75,7 @@ func eachBuild(t *testing.T, test func(t *testing.T, b checks.Build)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"base", "components/sidecar", "overlays/dev", "overlays/prod", "examples/assistant"} {
+	for _, want := range []string{"base", "components/sidecar", "components/podmonitor", "overlays/dev", "overlays/prod", "examples/assistant"} {
 		if !slices.Contains(dirs, filepath.Join(root, want)) {
 			t.Errorf("%s is not found: this test looks in the wrong place", want)
 		}
@@ -185,6 +185,33 @@ func TestOneTag(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTheRulesComeOnce looks at what an installation of its own, and each further one of the same Prometheus take: both are
+// scraped, and the rules are loaded once.
+func TestTheRulesComeOnce(t *testing.T) {
+	root, err := manifests.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for component, want := range map[string]map[string]int{
+		"monitoring": {"PodMonitor": 1, "PrometheusRule": 1},
+		"podmonitor": {"PodMonitor": 1},
+	} {
+		objects, err := manifests.Build(filepath.Join(root, "components", component))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]int{}
+		for _, o := range objects {
+			if kind := o.Kind(); kind == "PodMonitor" || kind == "PrometheusRule" {
+				got[kind]++
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("component %s brings %v, want %v", component, got, want)
+		}
+	}
 }
 
 // TestNoKeyTwice reads each file as it stands: kustomize does not tell of a key that is written twice.
