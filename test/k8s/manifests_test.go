@@ -75,7 +75,9 @@ func eachBuild(t *testing.T, test func(t *testing.T, b checks.Build)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"base", "components/sidecar", "components/podmonitor", "overlays/dev", "overlays/prod", "examples/assistant"} {
+	for _, want := range []string{
+		"base", "components/sidecar", "components/podmonitor", "overlays/dev", "overlays/prod", "examples/assistant",
+	} {
 		if !slices.Contains(dirs, filepath.Join(root, want)) {
 			t.Errorf("%s is not found: this test looks in the wrong place", want)
 		}
