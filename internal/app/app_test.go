@@ -186,7 +186,7 @@ func TestTenOfElevenCallsPassAndTheStatisticsShowIt(t *testing.T) {
 	}
 	_, metrics := get(t, a, "/metrics")
 	for _, line := range []string{
-		`ratelimitd_decisions_total{limit="minute",mode="enforced",tier="user",verdict="allowed"} 10`,
+		`ratelimitd_decisions_total{limit="minute",mode="enforced",tier="user",unit="requests",verdict="allowed"} 10`,
 		`ratelimitd_memory_subjects 2`, `ratelimitd_enabled 1`, `ratelimitd_build_info{`,
 	} {
 		if !strings.Contains(metrics, line) {

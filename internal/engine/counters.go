@@ -2,19 +2,21 @@ package engine
 
 import (
 	"maps"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
 // series names what a decision is counted under. All of its parts come from the policy, never from a call.
 type series struct {
-	tier, limit string
-	mode        Mode
-	denied      bool
-	shadow      bool // a shadow limit's: mode says nothing then
+	tier, limit, unit string
+	mode              Mode
+	denied            bool
+	shadow            bool // a shadow limit's: mode says nothing then
 }
 
 // tally is what a decision adds one to.
@@ -27,6 +29,7 @@ type tally struct {
 // counters counts decisions. Each series is looked up once; after that counting is one map read and a few additions.
 type counters struct {
 	metrics *telemetry.Metrics
+	mu      sync.Mutex // guards growing
 	known   atomic.Pointer[map[series]tally]
 }
 
@@ -40,6 +43,16 @@ func newCounters(m *telemetry.Metrics) *counters {
 }
 
 func (c *counters) tally(s series) tally {
+	if found, ok := (*c.known.Load())[s]; ok {
+		return found
+	}
+	return c.grow(s)
+}
+
+// grow adds a series. Series end and begin under its lock alone, so that what is known is always what is scraped.
+func (c *counters) grow(s series) tally {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	known := *c.known.Load()
 	if found, ok := known[s]; ok {
 		return found
@@ -52,7 +65,7 @@ func (c *counters) tally(s series) tally {
 	found := c.find(s)
 	next := map[series]tally{s: found}
 	maps.Copy(next, known)
-	c.known.Store(&next) // two at once lose an entry, which is looked up again
+	c.known.Store(&next)
 	return found
 }
 
@@ -64,26 +77,20 @@ func (c *counters) find(s series) tally {
 		verdict, status = telemetry.VerdictDenied, telemetry.StatusRateLimited
 	}
 	if s.shadow {
-		return tally{decisions: c.metrics.Decisions.WithLabelValues(tier, limit, verdict, telemetry.ModeShadow)}
+		return tally{decisions: c.metrics.Decisions.WithLabelValues(tier, limit, s.unit, verdict, telemetry.ModeShadow)}
 	}
-	t := tally{decisions: c.metrics.Decisions.WithLabelValues(tier, limit, verdict, s.mode.label())}
+	t := tally{decisions: c.metrics.Decisions.WithLabelValues(tier, limit, s.unit, verdict, s.mode.label())}
 	t.queries = c.metrics.Queries.WithLabelValues(status)
 	if s.denied {
-		t.exceeded = c.metrics.Exceeded.WithLabelValues(tier, limit)
+		t.exceeded = c.metrics.Exceeded.WithLabelValues(tier, limit, s.unit)
 	}
 	return t
 }
 
 // count counts a decision under its deciding limit, and each shadow limit that would have denied it.
 func (c *counters) count(dec *Decision) {
-	s := series{tier: telemetry.TierNone, limit: telemetry.LimitNone, denied: dec.Denied, mode: dec.Mode}
-	if dec.Deciding.Tier != "" {
-		s.tier = dec.Deciding.Tier
-	}
-	if l := dec.Deciding.Limit; l != nil {
-		s.limit = labelOf(l.Ordinal, l.Name)
-	}
-	t := c.tally(s)
+	by := &dec.Deciding
+	t := c.tally(series{tier: by.tier(), limit: by.limit(), unit: by.unit(), denied: dec.Denied, mode: dec.Mode})
 	t.decisions.Inc()
 	t.queries.Inc()
 	if dec.Denied {
@@ -94,7 +101,7 @@ func (c *counters) count(dec *Decision) {
 	}
 	for _, sh := range dec.Shadowed {
 		c.tally(series{
-			tier: sh.Tier, limit: labelOf(sh.Limit.Ordinal, sh.Limit.Name), denied: true, shadow: true,
+			tier: sh.Tier, limit: labelOf(sh.Limit), unit: sh.Limit.Unit.String(), denied: true, shadow: true,
 		}).decisions.Inc()
 	}
 }
@@ -118,11 +125,11 @@ func (m Mode) label() string {
 }
 
 // labelOf is a limit's label; limits that an override or a descriptor brought share one.
-func labelOf(ordinal int, name string) string {
-	if ordinal < 0 {
+func labelOf(l *policy.Limit) string {
+	if l.Ordinal < 0 {
 		return telemetry.LimitOwn
 	}
-	return name
+	return l.Name
 }
 
 func (c *counters) failedOpen(tier string) {

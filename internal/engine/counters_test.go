@@ -3,6 +3,7 @@ package engine
 import (
 	"maps"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
 // counted returns what a counter has counted, all series that are not 0, by the values of their labels in the order of names.
@@ -58,24 +60,24 @@ func TestEachCallIsCountedOnceByWhatDecidedIt(t *testing.T) {
 		name               string
 		change             func(*Options)
 		do                 func(b *bench)
-		decisions          map[string]float64 // tier, limit, verdict, mode
+		decisions          map[string]float64 // tier, limit, unit, verdict, mode
 		queries, exceeded  map[string]float64
 		answeredFromMemory float64
 	}{
 		{
 			name:      "admitted, twice, and past a shadow limit once",
 			do:        func(b *bench) { b.decide(user("a", 2)); b.decide(user("a", 1)) },
-			decisions: map[string]float64{"user minute allowed enforced": 2, "user second denied shadow": 1},
+			decisions: map[string]float64{"user minute requests allowed enforced": 2, "user second requests denied shadow": 1},
 			queries:   map[string]float64{"allowed": 2},
 		},
 		{
 			name: "denied by the store",
 			do:   func(b *bench) { b.decide(user("a", 3)); b.decide(user("a", 2)) },
 			decisions: map[string]float64{
-				"user minute allowed enforced": 1, "user minute denied enforced": 1, "user second denied shadow": 2,
+				"user minute requests allowed enforced": 1, "user minute requests denied enforced": 1, "user second requests denied shadow": 2,
 			},
 			queries:  map[string]float64{"allowed": 1, "rate_limited": 1},
-			exceeded: map[string]float64{"user minute": 1},
+			exceeded: map[string]float64{"user minute requests": 1},
 		},
 		{
 			name: "denied by an override's own limit, the second time from memory",
@@ -84,23 +86,23 @@ func TestEachCallIsCountedOnceByWhatDecidedIt(t *testing.T) {
 				b.decide(org("acme", 1))
 				b.decide(org("acme", 1))
 			},
-			decisions:          map[string]float64{"org own allowed enforced": 1, "org own denied enforced": 2},
+			decisions:          map[string]float64{"org own requests allowed enforced": 1, "org own requests denied enforced": 2},
 			queries:            map[string]float64{"allowed": 1, "rate_limited": 2},
-			exceeded:           map[string]float64{"org own": 2},
+			exceeded:           map[string]float64{"org own requests": 2},
 			answeredFromMemory: 1,
 		},
 		{
 			name:      "let through while the store is away",
 			do:        func(b *bench) { lost(b); b.decide(user("a", 1)) },
-			decisions: map[string]float64{"user none allowed failed_open": 1},
+			decisions: map[string]float64{"user none none allowed failed_open": 1},
 			queries:   map[string]float64{"allowed": 1},
 		},
 		{
 			name:      "denied while the store is away",
 			do:        func(b *bench) { lost(b); b.decide(org("acme", 1)) },
-			decisions: map[string]float64{"org none denied failed_shut": 1},
+			decisions: map[string]float64{"org none none denied failed_shut": 1},
 			queries:   map[string]float64{"rate_limited": 1},
-			exceeded:  map[string]float64{"org none": 1},
+			exceeded:  map[string]float64{"org none none": 1},
 		},
 		{
 			name: "of another domain",
@@ -110,14 +112,14 @@ func TestEachCallIsCountedOnceByWhatDecidedIt(t *testing.T) {
 					b.t.Fatal(err)
 				}
 			},
-			decisions: map[string]float64{"none none allowed unmatched": 1},
+			decisions: map[string]float64{"none none none allowed unmatched": 1},
 			queries:   map[string]float64{"allowed": 1},
 		},
 		{
 			name:      "switched off",
 			change:    func(o *Options) { o.Disabled = true },
 			do:        func(b *bench) { b.decide(user("a", 1)) },
-			decisions: map[string]float64{"none none allowed disabled": 1},
+			decisions: map[string]float64{"none none none allowed disabled": 1},
 			queries:   map[string]float64{"allowed": 1},
 		},
 	} {
@@ -125,13 +127,13 @@ func TestEachCallIsCountedOnceByWhatDecidedIt(t *testing.T) {
 			run(t, tc.change, func(t *testing.T, b *bench) {
 				tc.do(b)
 				m := b.opt.Metrics
-				if got := counted(t, m.Decisions, "tier", "limit", "verdict", "mode"); !maps.Equal(got, tc.decisions) {
+				if got := counted(t, m.Decisions, "tier", "limit", "unit", "verdict", "mode"); !maps.Equal(got, tc.decisions) {
 					t.Errorf("decisions: got %v, want %v", got, tc.decisions)
 				}
 				if got := counted(t, m.Queries, "status"); !maps.Equal(got, tc.queries) {
 					t.Errorf("queries: got %v, want %v", got, tc.queries)
 				}
-				if got := counted(t, m.Exceeded, "tier", "limit"); !maps.Equal(got, tc.exceeded) {
+				if got := counted(t, m.Exceeded, "tier", "limit", "unit"); !maps.Equal(got, tc.exceeded) {
 					t.Errorf("exceeded: got %v, want %v", got, tc.exceeded)
 				}
 				if got := counted(t, m.LocalAnswers)[""]; got != tc.answeredFromMemory {
@@ -161,4 +163,48 @@ func TestSeriesOfPoliciesLongGoneEnd(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestLimitsOfOneNameAreCountedApart(t *testing.T) {
+	m := telemetry.NewMetrics(prometheus.NewRegistry())
+	c := newCounters(m)
+	for _, unit := range []store.Unit{store.Requests, store.USD} {
+		limit := &policy.Limit{Name: "day", Unit: unit}
+		c.count(&Decision{
+			Denied: true, Deciding: Status{Tier: "user", Limit: limit}, Shadowed: []Shadowed{{Tier: "user", Limit: limit}},
+		})
+	}
+	want := map[string]float64{
+		"user day requests enforced": 1, "user day usd enforced": 1, "user day requests shadow": 1, "user day usd shadow": 1,
+	}
+	if got := counted(t, m.Decisions, "tier", "limit", "unit", "mode"); !maps.Equal(got, want) {
+		t.Errorf("decisions: got %v, want %v", got, want)
+	}
+	want = map[string]float64{"user day requests": 1, "user day usd": 1}
+	if got := counted(t, m.Exceeded, "tier", "limit", "unit"); !maps.Equal(got, want) {
+		t.Errorf("exceeded: got %v, want %v", got, want)
+	}
+}
+
+// TestWhatIsCountedIsWhatIsScraped has many goroutines count new limits while the series begin anew.
+func TestWhatIsCountedIsWhatIsScraped(t *testing.T) {
+	m := telemetry.NewMetrics(prometheus.NewRegistry())
+	c := newCounters(m)
+	for range 20 {
+		full := map[series]tally{}
+		for i := range mostSeries - 4 {
+			full[series{limit: "old" + strconv.Itoa(i)}] = tally{}
+		}
+		c.known.Store(&full)
+		var counting sync.WaitGroup
+		for i := range 32 {
+			counting.Go(func() { c.tally(series{tier: "user", limit: strconv.Itoa(i), denied: true}) })
+		}
+		counting.Wait()
+		for s, known := range *c.known.Load() {
+			if known.decisions != nil && known != c.find(s) {
+				t.Fatalf("what is counted of %+v is not scraped: its series has ended", s)
+			}
+		}
+	}
 }

@@ -274,7 +274,7 @@ func TestAShadowLimitIsCountedAndNeverEnforced(t *testing.T) {
 			}
 		}
 		counted := testutil.ToFloat64(b.opt.Metrics.Decisions.WithLabelValues(
-			"user", "second", telemetry.VerdictDenied, telemetry.ModeShadow))
+			"user", "second", telemetry.UnitRequests, telemetry.VerdictDenied, telemetry.ModeShadow))
 		if counted != 1 {
 			t.Fatalf("counted %v shadow denials, want 1", counted)
 		}

@@ -40,8 +40,14 @@ func newPurses(m *telemetry.Metrics) *purses {
 
 // of is the purse of a model, by the name of its price in the policy.
 func (p *purses) of(model string) *purse {
-	if found, ok := (*p.known.Load())[model]; ok {
+	known := *p.known.Load()
+	if found, ok := known[model]; ok {
 		return found
+	}
+	if len(known) >= mostModels { // whoever comes now would wait for the lock to be told the same
+		if other, ok := known[telemetry.ModelOther]; ok {
+			return other
+		}
 	}
 	return p.grow(model)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
 
 // namedPrices are further prices: one with an alias and a pattern.
@@ -155,6 +156,26 @@ func TestModelsBeyondTheBoundAreCountedTogether(t *testing.T) {
 			t.Errorf("%v nano-USD are counted as other models', want %v", nano, want)
 		}
 	})
+}
+
+func TestAModelBeyondTheBoundWaitsForNoLock(t *testing.T) {
+	p := newPurses(telemetry.NewMetrics(prometheus.NewRegistry()))
+	for i := range mostModels {
+		p.of("model-" + strconv.Itoa(i))
+	}
+	other := p.of("another")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found := make(chan *purse, 1)
+	go func() { found <- p.of("yet another") }()
+	select {
+	case got := <-found:
+		if got != other {
+			t.Error("two models beyond the bound are counted apart")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a model beyond the bound waits for the lock that is for growing")
+	}
 }
 
 func TestReservationsThatHoldAreCountedWhenTheyBegin(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 func (e *Engine) told(ctx context.Context, call *policy.Call, checks []policy.Check, dec *Decision, began time.Time) {
 	e.counters.count(dec)
 	if dec.Denied && dec.Deciding.Limit != nil {
-		e.opt.Log.Denied(ctx, dec.Deciding.Tier, dec.Deciding.limit())
+		e.opt.Log.Denied(ctx, dec.Deciding.Tier, dec.Deciding.limit(), dec.Deciding.unit())
 	}
 	if e.opt.Traced {
 		describe(trace.SpanFromContext(ctx), call, checks, dec)
@@ -52,7 +52,15 @@ func (s *Status) limit() string {
 	if s.Limit == nil {
 		return telemetry.LimitNone
 	}
-	return labelOf(s.Limit.Ordinal, s.Limit.Name)
+	return labelOf(s.Limit)
+}
+
+// unit is what the limit that decided counts.
+func (s *Status) unit() string {
+	if s.Limit == nil {
+		return telemetry.UnitNone
+	}
+	return s.Limit.Unit.String()
 }
 
 // tier is the tier of the limit that decided.
@@ -63,18 +71,19 @@ func (s *Status) tier() string {
 	return s.Tier
 }
 
-// name is tier:limit.
-func (s Shadowed) name() string { return s.Tier + ":" + labelOf(s.Limit.Ordinal, s.Limit.Name) }
+// name is tier:limit:unit.
+func (s Shadowed) name() string { return s.Tier + ":" + labelOf(s.Limit) + ":" + s.Limit.Unit.String() }
 
 // describe puts a decision into the attributes of its call's span.
 func describe(span trace.Span, call *policy.Call, checks []policy.Check, dec *Decision) {
 	if !span.IsRecording() {
 		return
 	}
-	const most = 8 // of what follows
+	const most = 9 // of what follows
 	attrs := append(make([]attribute.KeyValue, 0, most),
 		telemetry.AttrVerdict.String(dec.verdict()), telemetry.AttrMode.String(dec.Mode.String()),
-		telemetry.AttrTier.String(dec.Deciding.tier()), telemetry.AttrLimit.String(dec.Deciding.limit()))
+		telemetry.AttrTier.String(dec.Deciding.tier()), telemetry.AttrLimit.String(dec.Deciding.limit()),
+		telemetry.AttrUnit.String(dec.Deciding.unit()))
 	if tiers := tiersOf(checks); len(tiers) > 0 {
 		attrs = append(attrs, telemetry.AttrTiers.StringSlice(tiers))
 	}

@@ -111,12 +111,13 @@ func TestADecisionIsToldToItsSpanAndToTheDecisionLog(t *testing.T) {
 		allowed := texts(w.in(t, decide))
 		tells(t, "the span of a call that passes", allowed, map[string]any{
 			"ratelimitd.verdict": "allowed", "ratelimitd.mode": "stored", "ratelimitd.tier": "user", "ratelimitd.limit": "minute",
+			"ratelimitd.unit":  "requests",
 			"ratelimitd.tiers": []string{"user", "global"}, "ratelimitd.retry_after": nil, "ratelimitd.shadow_denied": nil,
 		})
 		w.in(t, decide)
 		shadowed := texts(w.in(t, decide))
 		tells(t, "the span of a call past a shadow limit", shadowed, map[string]any{
-			"ratelimitd.verdict": "allowed", "ratelimitd.shadow_denied": []string{"user:second"},
+			"ratelimitd.verdict": "allowed", "ratelimitd.shadow_denied": []string{"user:second:requests"},
 		})
 		denied := texts(w.in(t, decide))
 		tells(t, "the span of a denial", denied, map[string]any{"ratelimitd.verdict": "denied", "ratelimitd.retry_after": 60.0})
@@ -133,7 +134,7 @@ func TestADecisionIsToldToItsSpanAndToTheDecisionLog(t *testing.T) {
 			if err := b.Decide(ctx, &policy.Call{Domain: "assistant", Descriptors: []policy.Descriptor{user("bob", 1)}}, &dec); err != nil {
 				t.Fatal(err)
 			}
-		})), map[string]any{"ratelimitd.mode": "failed_open", "ratelimitd.limit": "none"})
+		})), map[string]any{"ratelimitd.mode": "failed_open", "ratelimitd.limit": "none", "ratelimitd.unit": "none"})
 		b.store.fail(nil)
 
 		lines := w.lines(t)
@@ -149,7 +150,7 @@ func TestADecisionIsToldToItsSpanAndToTheDecisionLog(t *testing.T) {
 			"limit": "minute", "unit": "requests", "max": 3, "remaining": 2, "checks": checks, "duration": 0, "retry_after": nil,
 			"trace_id": w.spans.Ended()[0].SpanContext().TraceID(), "span_id": w.spans.Ended()[0].SpanContext().SpanID(),
 		})
-		tells(t, "the line of a call past a shadow limit", lines[2], map[string]any{"verdict": "allowed", "shadow": []any{"user:second"}})
+		tells(t, "the line of a call past a shadow limit", lines[2], map[string]any{"verdict": "allowed", "shadow": []any{"user:second:requests"}})
 		tells(t, "the line of a denial", lines[3], map[string]any{"verdict": "denied", "remaining": 0, "retry_after": 60})
 		tells(t, "the line of a call that fails open", lines[5], map[string]any{"mode": "failed_open", "limit": "none", "max": nil})
 

@@ -37,7 +37,7 @@ const (
 	FieldNever      = "never"       // the call asks for more than the limit at once
 	FieldRemaining  = "remaining"   // what is left of a limit; of unit usd in USD
 	FieldRetryAfter = "retry_after" // seconds until the same call would pass
-	FieldShadow     = "shadow"      // shadow limits that would have denied, as tier:limit
+	FieldShadow     = "shadow"      // shadow limits that would have denied, as tier:limit:unit
 	FieldUnit       = "unit"        // a limit's unit
 	FieldVerdict    = "verdict"     // VerdictAllowed or VerdictDenied
 )

@@ -14,7 +14,7 @@ const maxDenialKinds = 1024
 
 // denialKind tells lines about denials apart. Its parts are names of the policy.
 type denialKind struct {
-	tier, limit string
+	tier, limit, unit string
 }
 
 // denialSample is what is known of one kind of denial.
@@ -46,18 +46,18 @@ func (d *denials) sample(kind denialKind) *denialSample {
 	return s
 }
 
-// Denied says that a limit denied a call, at most once a second per tier and limit, with the number of lines left out since the
-// last one. Both are names of the policy.
-func (l *Log) Denied(ctx context.Context, tier, limit string) {
+// Denied says that a limit denied a call, at most once a second per tier, limit and unit, with the number of lines left out since
+// the last one. All are names of the policy; unit is a Unit constant.
+func (l *Log) Denied(ctx context.Context, tier, limit, unit string) {
 	if !l.Core().Enabled(zapcore.InfoLevel) {
 		return
 	}
-	s := l.denials.sample(denialKind{tier, limit})
+	s := l.denials.sample(denialKind{tier, limit, unit})
 	now, last := l.now().UnixNano(), s.last.Load()
 	if now-last < int64(sampleEvery) || !s.last.CompareAndSwap(last, now) {
 		s.suppressed.Add(1)
 		return
 	}
-	l.Info("denied a call", zap.String(FieldTier, tier), zap.String(FieldLimit, limit),
+	l.Info("denied a call", zap.String(FieldTier, tier), zap.String(FieldLimit, limit), zap.String(FieldUnit, unit),
 		zap.Int64(FieldSuppressed, s.suppressed.Swap(0)), InTrace(ctx))
 }

@@ -12,8 +12,8 @@ import (
 // Metrics are all metrics of one daemon. The vectors are exported so that a hot path resolves its series once and then
 // only adds to them. All methods are safe for concurrent use.
 type Metrics struct {
-	// Decisions counts answers by LabelTier, LabelLimit, LabelVerdict and LabelMode: each call once, and besides each shadow limit
-	// that would have denied it.
+	// Decisions counts answers by LabelTier, LabelLimit, LabelUnit, LabelVerdict and LabelMode: each call once, and besides each
+	// shadow limit that would have denied it.
 	Decisions *prometheus.CounterVec
 	// LocalAnswers counts denials that were answered from memory, without the store.
 	LocalAnswers prometheus.Counter
@@ -56,7 +56,7 @@ type Metrics struct {
 	LostEnds prometheus.Counter
 	// LeaseExpiries counts holds whose leases were found over before they were settled.
 	LeaseExpiries prometheus.Counter
-	// PriceMisses counts calls of models without a price.
+	// PriceMisses counts look-ups of a price that found none. One call may look several times: to reserve, to settle.
 	PriceMisses prometheus.Counter
 	// Waiters is how many reservations wait for a slot.
 	Waiters prometheus.Gauge
@@ -65,7 +65,7 @@ type Metrics struct {
 
 	// Queries counts calls by LabelStatus.
 	Queries *prometheus.CounterVec
-	// Exceeded counts denied calls by the LabelTier and LabelLimit that denied.
+	// Exceeded counts denied calls by the LabelTier, LabelLimit and LabelUnit that denied.
 	Exceeded *prometheus.CounterVec
 	// ModelCost counts the USD that were settled by LabelModel.
 	ModelCost *prometheus.CounterVec
@@ -161,7 +161,7 @@ func (m *Metrics) PolicyRejected() {
 func (m *Metrics) makeDecisions() {
 	m.Decisions = counterVec("ratelimitd_decisions_total",
 		"Answers by the tier and the limit that decided; with mode shadow, the shadow limits that would have denied.",
-		LabelTier, LabelLimit, LabelVerdict, LabelMode)
+		LabelTier, LabelLimit, LabelUnit, LabelVerdict, LabelMode)
 	m.LocalAnswers = counter("ratelimitd_local_answers_total", "Denials answered from memory, without the store.")
 	m.BadCalls = counterVec("ratelimitd_bad_calls_total", "Calls that could not be asked.", LabelEdge)
 	m.Panics = counter("ratelimitd_handler_panics_total", "Handler panics that were caught.")
@@ -202,7 +202,8 @@ func (m *Metrics) makeCost() {
 		"Ends of streams that were given up because the store could not be asked.")
 	m.LeaseExpiries = counter("ratelimitd_lease_expiries_total",
 		"Reservations whose lease was over before they were settled, counted once a daemon has found it.")
-	m.PriceMisses = counter("ratelimitd_price_misses_total", "Calls of models without a price.")
+	m.PriceMisses = counter("ratelimitd_price_misses_total",
+		"Look-ups of a model's price that found none: by quotes, reservations, extensions, settlements and records.")
 	m.Waiters = gauge("ratelimitd_reservations_waiting", "Reservations that wait for a slot.")
 	for _, flow := range []string{FlowHeld, FlowSettled, FlowReleased, FlowSaved, FlowOver} {
 		m.Money.WithLabelValues(flow, ModelUnknown)
@@ -215,7 +216,7 @@ func (m *Metrics) makeCost() {
 func (m *Metrics) makeAssistant() {
 	m.Queries = counterVec("assistant_queries_total", "Calls by whether they were let through.", LabelStatus)
 	m.Exceeded = counterVec("assistant_rate_limit_exceeded_total",
-		"Denied calls by the tier and the limit that denied.", LabelTier, LabelLimit)
+		"Denied calls by the tier and the limit that denied.", LabelTier, LabelLimit, LabelUnit)
 	m.ModelCost = counterVec("assistant_api_cost_usd_total",
 		"USD that were spent, by the policy's price that they were counted with.", LabelModel)
 	m.QueryTime = prometheus.NewHistogram(prometheus.HistogramOpts{

@@ -15,7 +15,7 @@ const (
 	LabelFlow    = "flow"    // a Flow constant
 	LabelModel   = "model"   // the name of a price in the policy, or a Model constant
 	LabelEnd     = "end"     // an End constant
-	LabelUnit    = "unit"    // what a limit counts, as the policy writes it
+	LabelUnit    = "unit"    // what a limit counts: a Unit constant. Limits of one name may count different things
 	LabelWindow  = "window"  // a Window constant
 )
 

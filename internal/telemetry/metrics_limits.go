@@ -29,6 +29,7 @@ const (
 	UnitTokens     = "tokens"
 	UnitUSD        = "usd"
 	UnitConcurrent = "concurrent"
+	UnitNone       = "none" // of an answer that no limit gave
 )
 
 // NewLimits returns a collector of what read returns, each limit once; nothing while the store cannot be asked. read bounds its own

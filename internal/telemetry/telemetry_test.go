@@ -63,7 +63,7 @@ func TestOnlyThePolicyInForceHasASeries(t *testing.T) {
 
 func TestTwoDaemonsOfOneProcessHaveMetricsOfTheirOwn(t *testing.T) {
 	a, b := NewMetrics(prometheus.NewRegistry()), NewMetrics(prometheus.NewRegistry())
-	a.Decisions.WithLabelValues("user", "minute", VerdictDenied, ModeEnforced).Inc()
+	a.Decisions.WithLabelValues("user", "minute", UnitRequests, VerdictDenied, ModeEnforced).Inc()
 	if got := testutil.CollectAndCount(b.Decisions); got != 0 {
 		t.Errorf("the second daemon counts %d of the first one's decisions, want 0", got)
 	}

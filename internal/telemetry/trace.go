@@ -23,8 +23,9 @@ const (
 	AttrMode         = attribute.Key("ratelimitd.mode")          // where the decision came from, as engine.Mode spells it
 	AttrTier         = attribute.Key("ratelimitd.tier")          // of the limit that decided
 	AttrLimit        = attribute.Key("ratelimitd.limit")         // its name, as LabelLimit has it
+	AttrUnit         = attribute.Key("ratelimitd.unit")          // what it counts, a Unit constant
 	AttrTiers        = attribute.Key("ratelimitd.tiers")         // the tiers that were checked
-	AttrShadowDenied = attribute.Key("ratelimitd.shadow_denied") // shadow limits that would have denied, as tier:limit
+	AttrShadowDenied = attribute.Key("ratelimitd.shadow_denied") // shadow limits that would have denied, as tier:limit:unit
 	AttrRetryAfter   = attribute.Key("ratelimitd.retry_after")   // seconds until a denied call would pass; not if it never would
 	AttrHeld         = attribute.Key("ratelimitd.held_usd")      // what a call holds from now on
 	AttrEnd          = attribute.Key("ratelimitd.end")           // an End constant
