@@ -66,9 +66,14 @@ run: build ## Build and start ratelimitd with the embedded store and the product
 ##@ Test
 
 .PHONY: tools
-tools: ## Install what the tests need and the machine lacks: redis-server, Envoy, etcd, Prometheus, a C compiler, a collector of traces
+tools: ## Install what the tests need and the machine lacks: redis-server, Envoy, Prometheus, a C compiler, a collector of traces
 	@GO='$(GO)' scripts/tools.sh
 	@$(MAKE) --no-print-directory $(TOOLS_BIN)/otel-collector
+
+# For what is not all of the tests, and needs one of the tools alone.
+.PHONY: tools-redis tools-envoy tools-etcd tools-prometheus
+tools-redis tools-envoy tools-etcd tools-prometheus: tools-%:
+	@GO='$(GO)' scripts/tools.sh $*
 
 $(TOOLS_BIN)/otel-collector: $(wildcard tools/otel-collector/*)
 	CGO_ENABLED=0 $(GO) -C tools/otel-collector build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ .
@@ -82,7 +87,7 @@ test: tools ## Run every test with the race detector, and each fuzz target for a
 	PATH="$$PATH:$(TOOLS_BIN)" GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
 
 .PHONY: test-k8s
-test-k8s: tools $(TOOLS_BIN)/kube-apiserver ## Apply all of deploy/k8s to a real kube-apiserver with a real etcd
+test-k8s: tools-etcd $(TOOLS_BIN)/kube-apiserver ## Apply all of deploy/k8s to a real kube-apiserver with a real etcd
 	PATH="$$PATH:$(TOOLS_BIN)" $(GO) -C test/k8s test -tags=apiserver -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./apiserver
 
 # The first build takes minutes; Go's build cache keeps its parts.
@@ -90,21 +95,21 @@ $(TOOLS_BIN)/kube-apiserver: $(wildcard tools/kube-apiserver/*)
 	$(GO) -C tools/kube-apiserver build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ .
 
 .PHONY: fuzz
-fuzz: tools ## Run each fuzz target for FUZZTIME, as in: make fuzz FUZZTIME=5m
+fuzz: ## Run each fuzz target for FUZZTIME, as in: make fuzz FUZZTIME=5m
 	PATH="$$PATH:$(TOOLS_BIN)" GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
 
 .PHONY: bench
 bench: bench-micro bench-load ## Run all benchmarks
 
 .PHONY: bench-micro
-bench-micro: tools ## Run the micro benchmarks; bin/bench.txt keeps their output for benchstat
+bench-micro: tools-redis ## Run the micro benchmarks; bin/bench.txt keeps their output for benchstat
 	mkdir -p bin
 	PATH="$$PATH:$(TOOLS_BIN)" $(GO) test -run='^$$' -bench=. -benchmem -count=$(BENCHCOUNT) ./internal/... > bin/bench.txt \
 		|| { cat bin/bench.txt; exit 1; }
 	$(TOOL) benchstat bin/bench.txt
 
 .PHONY: bench-load
-bench-load: tools ## Drive the daemon with load and compare it with a server that decides nothing
+bench-load: tools-redis ## Drive the daemon with load and compare it with a server that decides nothing
 	PATH="$$PATH:$(TOOLS_BIN)" $(GO) run ./test/bench $(BENCHFLAGS)
 
 ##@ Check
@@ -148,7 +153,7 @@ generate: ## Make all generated files anew
 	$(GO) generate ./...
 
 .PHONY: pictures
-pictures: tools ## Draw the dashboards of the documentation anew, from a load of 8 minutes
+pictures: tools-redis tools-prometheus ## Draw the dashboards of the documentation anew, from a load of 8 minutes
 	mkdir -p bin
 	PATH="$$PATH:$(TOOLS_BIN)" $(GO) run ./test/monitoring/pictures -o bin/pictures.json
 	test -x .tools/pictures/bin/python3 || python3 -m venv .tools/pictures

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: redis-server, Envoy, etcd, Prometheus with its tools and, for the race
-# detector, a C compiler. What is on PATH and will do is used first. Where nothing is missing it takes a moment and changes nothing.
+# Installs what tests need and this machine lacks, by the names of its arguments: cc (a C compiler, for the race detector), redis,
+# envoy, prometheus (with promtool and amtool), etcd. Without arguments it is all but etcd, which `make test` has no use for. What
+# is on PATH and will do is used first. Where nothing is missing it takes a moment and changes nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,7 +28,7 @@ as_root() {
   fi
 }
 
-# install_packages installs Debian or Ubuntu packages; it returns 1 if it cannot.
+# install_packages installs Debian or Ubuntu packages; it returns 1 if it cannot. Packages of servers may start them as services.
 install_packages() {
   command -v apt-get >/dev/null || return 1
   as_root true || return 1
@@ -52,9 +53,14 @@ redis_ok() {
   return 1
 }
 
+# say_services says what whoever has no other use for a package's service may do.
+say_services() {
+  say "if $1 runs as a service now: the tests start their own and do not need it; \`systemctl disable --now $1\` ends it"
+}
+
 ensure_redis() {
   if ! redis_ok && install_packages redis-server; then
-    say "if Debian has started redis-server as a service: the tests start their own and do not need it"
+    say_services redis-server
   fi
   redis_ok || fail "redis-server $min_redis or newer is missing ($redis_found), and apt-get as root (or by sudo) did not" \
     "provide it. Install one, put it on PATH (or link it as $tools/bin/redis-server), and run \`make tools\` again."
@@ -119,23 +125,37 @@ ensure_cc() {
     "and run \`make tools\` again."
 }
 
-# ensure_program looks for a program and, if it is not there, installs the package of Debian that has it. Such a package may
-# start a service, which the tests do not need: they start their own.
+# ensure_program looks for a program and, if it is not there, installs the package of Debian that has it and its service.
 ensure_program() {
-  local program=$1 package=$2 path
-  command -v "$program" >/dev/null || [[ -x "$tools/bin/$program" ]] || install_packages "$package" || true
+  local program=$1 package=$2 service=$3 path
+  if ! command -v "$program" >/dev/null && [[ ! -x "$tools/bin/$program" ]] && install_packages "$package"; then
+    say_services "$service"
+  fi
   path=$(command -v "$program" || command -v "$PWD/$tools/bin/$program") ||
     fail "$program is missing, and apt-get as root (or by sudo) did not provide it ($package). Install it, put it on PATH" \
       "(or link it as $tools/bin/$program), and run \`make tools\` again."
   say "$program ($path)"
 }
 
+# ensure makes sure of what one argument names.
+ensure() {
+  case $1 in
+    cc) ensure_cc ;;
+    redis) ensure_redis ;;
+    envoy) ensure_envoy ;;
+    etcd) ensure_program etcd etcd-server etcd ;;
+    prometheus)
+      ensure_program prometheus prometheus prometheus
+      ensure_program promtool prometheus prometheus
+      ensure_program amtool prometheus-alertmanager prometheus-alertmanager
+      ;;
+    *) fail "no tool is called $1: it is one of cc, redis, envoy, prometheus and etcd." ;;
+  esac
+}
+
 command -v "$GO" >/dev/null || fail "go is missing: install Go (go.mod names the version) and put it on PATH."
 mkdir -p "$tools/bin"
-ensure_cc
-ensure_redis
-ensure_envoy
-ensure_program etcd etcd-server
-ensure_program promtool prometheus
-ensure_program prometheus prometheus
-ensure_program amtool prometheus-alertmanager
+[[ $# -gt 0 ]] || set -- cc redis envoy prometheus
+for name in "$@"; do
+  ensure "$name"
+done
