@@ -27,6 +27,8 @@ type Variable struct {
 	Name       string `json:"name"`
 	Type       string `json:"type"`
 	Definition string `json:"definition"`
+	IncludeAll bool   `json:"includeAll"` //nolint:tagliatelle // Grafana's own spelling
+	Multi      bool   `json:"multi"`
 }
 
 // Panel is one picture of a dashboard, or the head of a row of them.
@@ -83,7 +85,7 @@ func ReadDashboard(root, name string) (*Dashboard, error) {
 // Variables are what a reader has chosen, and what Grafana works out of it.
 type Variables struct {
 	Job          string // as "ratelimitd"
-	Namespace    string // a regular expression, ".*" for all
+	Namespace    string // as "assistant"; empty for daemons without that label
 	RateInterval string // as "1m"
 	Range        string // the time that the dashboard shows, as "6h"
 }

@@ -27,6 +27,11 @@ func TestDashboards(t *testing.T) {
 			if first.Name != "datasource" || first.Type != "datasource" {
 				t.Errorf("the first variable is %q of the type %q, want the data source", first.Name, first.Type)
 			}
+			for _, variable := range d.Templating.List {
+				if variable.IncludeAll || variable.Multi {
+					t.Errorf("several values of %s can be chosen: numbers of different installations would be mixed", variable.Name)
+				}
+			}
 			ids := map[int]string{}
 			for _, panel := range d.Panels {
 				if other, twice := ids[panel.ID]; twice {

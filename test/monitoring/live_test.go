@@ -86,7 +86,7 @@ func dashboardHasData(t *testing.T, api monitoring.API, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chosen := monitoring.Variables{Job: monitoring.Job, Namespace: ".*", RateInterval: "1m", Range: "1h"}
+	chosen := monitoring.Variables{Job: monitoring.Job, Namespace: monitoring.Namespace, RateInterval: "1m", Range: "1h"}
 	var targets []monitoring.Target
 	for _, mark := range d.Annotations.List {
 		if mark.Expr != "" { // what is marked may be long over

@@ -9,6 +9,7 @@ import (
 
 	rlcommon "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	rls "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -82,21 +83,27 @@ func (l *Load) one(ctx context.Context, n int) {
 	case n%485 == 0: // a call that says nothing
 		_, _ = l.limits[at].ShouldRateLimit(ctx, &rls.RateLimitRequest{})
 	case n%41 == 0: // nobody whom the policy knows
-		l.ask(ctx, at, "team_id", "red")
+		l.ask(ctx, at, "team_id", "red", nil)
+	case n%97 == 0: // a limit that the proxy brings
+		l.ask(ctx, at, "user_id", "guest", &rlcommon.RateLimitDescriptor_RateLimitOverride{
+			RequestsPerUnit: 1, Unit: typev3.RateLimitUnit_MINUTE,
+		})
 	case n%5 < 1:
-		l.ask(ctx, at, "user_id", user)
+		l.ask(ctx, at, "user_id", user, nil)
 	case n%5 < 2:
-		l.ask(ctx, at, "org_id", "acme")
+		l.ask(ctx, at, "org_id", "acme", nil)
 	default:
 		l.spend(ctx, at, n, user)
 	}
 }
 
-func (l *Load) ask(ctx context.Context, at int, key, value string) {
+// ask makes a rate limit call, with a limit of its own if one is given.
+func (l *Load) ask(ctx context.Context, at int, key, value string, own *rlcommon.RateLimitDescriptor_RateLimitOverride) {
 	_, _ = l.limits[at].ShouldRateLimit(ctx, &rls.RateLimitRequest{
 		Domain: "assistant",
 		Descriptors: []*rlcommon.RateLimitDescriptor{{
 			Entries: []*rlcommon.RateLimitDescriptor_Entry{{Key: key, Value: value}},
+			Limit:   own,
 		}},
 	})
 }

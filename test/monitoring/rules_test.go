@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -138,6 +139,26 @@ func TestRunbooks(t *testing.T) {
 	slices.Sort(names)
 	if names = slices.Compact(names); !slices.Equal(pages, names) {
 		t.Errorf("the runbooks are %q, want one for each of the alerts %q", pages, names)
+	}
+}
+
+// mixing is an aggregation or a match that takes installations together.
+var mixing = regexp.MustCompile(`\b(?:sum|max|min|avg|count|topk|sort) *\(|\b(?:by|on) \((?:namespace, job)?`)
+
+// TestRunbooksTellInstallationsApart checks that no query of a runbook adds up what different installations do.
+func TestRunbooksTellInstallationsApart(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join(harness.Root(t), "docs", "runbooks", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		for _, query := range queriesOf(text(t, page)) {
+			for _, part := range mixing.FindAllString(query, -1) {
+				if !strings.HasSuffix(part, "(namespace, job") {
+					t.Errorf("%s: %q takes installations together: group by (namespace, job, ...)", filepath.Base(page), query)
+				}
+			}
+		}
 	}
 }
 

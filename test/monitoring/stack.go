@@ -10,8 +10,11 @@ import (
 	"github.com/ratelimitd/ratelimitd/test/harness"
 )
 
-// Job is the label that the daemons of a stack are scraped under.
-const Job = "ratelimitd"
+// Job and Namespace are the labels that the daemons of a stack are scraped under.
+const (
+	Job       = "ratelimitd"
+	Namespace = "assistant"
+)
 
 // Stack is two daemons over one Redis, and a Prometheus that scrapes them and has the rules loaded.
 type Stack struct {
@@ -83,7 +86,8 @@ func (s *Stack) config(interval time.Duration) string {
 		fmt.Fprintf(&rules, "  - %s\n", filepath.Join(root, name))
 	}
 	for i, d := range s.Daemons {
-		fmt.Fprintf(&targets, "      - targets: [%q]\n        labels: {instance: ratelimitd-%d, namespace: assistant}\n", d.HTTPAddr, i)
+		fmt.Fprintf(&targets, "      - targets: [%q]\n        labels: {instance: ratelimitd-%d, namespace: %s}\n",
+			d.HTTPAddr, i, Namespace)
 	}
 	return fmt.Sprintf("global: {scrape_interval: %[1]s, scrape_timeout: %[1]s, evaluation_interval: %[1]s}\nrule_files:\n%[2]s"+
 		"scrape_configs:\n  - job_name: %[3]s\n    static_configs:\n%[4]s", interval, &rules, Job, &targets)

@@ -129,7 +129,7 @@ func write(t harness.TB, api monitoring.API, out string, from, to time.Time) {
 // ask asks one query as Grafana does.
 func ask(api monitoring.API, target monitoring.Target, from, to time.Time) ([]monitoring.Series, error) {
 	chosen := monitoring.Variables{
-		Job: monitoring.Job, Namespace: ".*", RateInterval: "20s", Range: fmt.Sprintf("%ds", int(to.Sub(from).Seconds())),
+		Job: monitoring.Job, Namespace: monitoring.Namespace, RateInterval: "20s", Range: fmt.Sprintf("%ds", int(to.Sub(from).Seconds())),
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
