@@ -70,6 +70,9 @@ type App struct {
 	failed  chan error // the first error of a server that ended by itself
 	serving sync.WaitGroup
 	onStop  []stopStep // run by Stop from the last to the first
+
+	ending     context.Context //nolint:containedctx // over once no new calls are taken: it ends streams that would never end
+	endStreams context.CancelFunc
 }
 
 // stopStep ends one part of the daemon, within the context.
@@ -86,6 +89,7 @@ func New(opt Options, log *telemetry.Log) (*App, error) {
 	}
 	a := &App{opt: opt, log: log, reg: prometheus.NewRegistry(), failed: make(chan error, 1)}
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.ending, a.endStreams = context.WithCancel(context.Background())
 	a.metrics = telemetry.NewMetrics(a.reg)
 	a.metrics.Running(Build(), !opt.Disabled)
 	if err := a.loadPolicy(); err != nil {
@@ -151,7 +155,8 @@ func (a *App) openStore() error {
 
 func (a *App) makeServers() error {
 	catch := grpc.ChainUnaryInterceptor(catchPanics(a.metrics, a.log))
-	options := slices.Concat(ServerOptions(), a.traceGRPC(), []grpc.ServerOption{catch})
+	end := grpc.ChainStreamInterceptor(endWith(a.ending))
+	options := slices.Concat(ServerOptions(), a.traceGRPC(), []grpc.ServerOption{catch, end})
 	a.grpc = grpc.NewServer(append(options, grpc.ForceServerCodecV2(rls.Codec()))...)
 	ratelimitv3.RegisterRateLimitServiceServer(a.grpc, rls.New(rls.Options{
 		Decider: a.engine, Metrics: a.metrics, IETFHeaders: a.opt.IETFHeaders,
@@ -228,6 +233,7 @@ func (a *App) start(ctx context.Context) error {
 	a.ready.Store(true)
 	a.push("refuse new calls", func(context.Context) error {
 		a.withdraw()
+		a.endStreams()
 		a.cost.EndWaits()
 		return nil
 	})
@@ -284,11 +290,12 @@ func (a *App) serveAdmin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("serve administration: %w", err)
 	}
-	a.push("end administration", func(ctx context.Context) error { return stopGRPC(ctx, a.admin) })
+	accepted := newConns()
+	a.push("end administration", func(ctx context.Context) error { return stopGRPC(ctx, a.admin, accepted) })
 	a.mu.Lock()
 	a.adminAddr = l.Addr()
 	a.mu.Unlock()
-	a.serve("administration", l, a.admin.Serve)
+	a.serve("administration", accepted.on(l), a.admin.Serve)
 	a.log.Warn("administration is served to whoever reaches it", zap.Stringer(telemetry.FieldAddr, l.Addr()))
 	return nil
 }
@@ -306,14 +313,15 @@ func (a *App) serveGRPC(ctx context.Context) error {
 		}
 		listeners = append(listeners, l)
 	}
-	a.push("end gRPC", func(ctx context.Context) error { return stopGRPC(ctx, a.grpc) })
+	accepted := newConns()
+	a.push("end gRPC", func(ctx context.Context) error { return stopGRPC(ctx, a.grpc, accepted) })
 	a.mu.Lock()
 	for _, l := range listeners {
 		a.grpcAddrs = append(a.grpcAddrs, l.Addr())
 	}
 	a.mu.Unlock()
 	for _, l := range listeners {
-		a.serve("gRPC", l, a.grpc.Serve)
+		a.serve("gRPC", accepted.on(l), a.grpc.Serve)
 	}
 	return nil
 }
@@ -322,16 +330,18 @@ func (a *App) serveGRPC(ctx context.Context) error {
 var errCut = errors.New("calls in flight were cut off: they took longer than the shutdown timeout")
 
 // stopGRPC lets calls in flight end, until the context does; then it cuts them off.
-func stopGRPC(ctx context.Context, s *grpc.Server) error {
+func stopGRPC(ctx context.Context, s *grpc.Server, accepted *conns) error {
 	done := make(chan struct{})
 	go func() {
 		s.GracefulStop()
 		close(done)
 	}()
+	accepted.closeSilent()
 	select {
 	case <-done:
 		return nil
 	case <-ctx.Done():
+		accepted.closeAll()
 		s.Stop() // ends GracefulStop too
 		<-done
 		return errCut
@@ -350,8 +360,13 @@ func stopHTTP(ctx context.Context, s *http.Server) error {
 	return errCut
 }
 
+// lastWords is what the steps after the servers have in all, when calls in flight have used up a stop's time: settlements, traces
+// and decisions that are left go out then.
+const lastWords = time.Second
+
 // Stop ends the daemon: it refuses new calls, lets those in flight end until the context does, and closes the store. It
-// returns what went wrong on the way; the daemon has ended in any case.
+// returns what went wrong on the way; the daemon has ended in any case. When the context's deadline has cut off calls in flight, the
+// rest takes a second more at most; when it was cancelled, nothing waits.
 func (a *App) Stop(ctx context.Context) error { return errors.Join(a.stop(ctx)) }
 
 // stop is Stop, which tells calls that were cut off from all that went wrong.
@@ -363,6 +378,11 @@ func (a *App) stop(ctx context.Context) (cut, wrong error) {
 		switch err := last.do(ctx); {
 		case errors.Is(err, errCut):
 			cuts = append(cuts, fmt.Errorf("%s: %w", last.what, err))
+			if len(cuts) == 1 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				late, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+				defer cancel()
+				ctx = late
+			}
 		case err != nil:
 			problems = append(problems, fmt.Errorf("%s: %w", last.what, err))
 		}

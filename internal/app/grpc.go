@@ -25,16 +25,33 @@ const (
 	// pingIdle and pingTimeout find connections whose other end has gone without a word.
 	pingIdle    = 2 * time.Minute
 	pingTimeout = 20 * time.Second
+	// helloTimeout is how long a new connection may take to say that it speaks HTTP/2: until then it holds up a stop.
+	helloTimeout = 5 * time.Second
 )
 
 // ServerOptions are the options of the daemon's gRPC server, all but what catches panics: what a call costs before it is
 // looked at. A benchmark's bare server uses the same.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.ConnectionTimeout(helloTimeout),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingIdle, Timeout: pingTimeout}),
+	}
+}
+
+// endWith ends streams with the context. Those of health and reflection live as long as their clients like.
+func endWith(ending context.Context) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+		done := make(chan error, 1)
+		go func() { done <- next(srv, stream) }() // it ends with the stream, once this has returned
+		select {
+		case err := <-done:
+			return err
+		case <-ending.Done():
+			return status.Error(codes.Unavailable, "the daemon stops: connect to another")
+		}
 	}
 }
 
