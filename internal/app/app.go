@@ -372,16 +372,20 @@ func (a *App) Stop(ctx context.Context) error { return errors.Join(a.stop(ctx)) 
 // stop is Stop, which tells calls that were cut off from all that went wrong.
 func (a *App) stop(ctx context.Context) (cut, wrong error) {
 	var cuts, problems []error
+	late, tooLate := context.WithCancel(context.WithoutCancel(ctx))
+	defer tooLate()
 	for len(a.onStop) > 0 {
 		last := a.onStop[len(a.onStop)-1]
 		a.onStop = a.onStop[:len(a.onStop)-1]
-		switch err := last.do(ctx); {
+		within := ctx
+		if len(cuts) > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			within = late
+		}
+		switch err := last.do(within); {
 		case errors.Is(err, errCut):
 			cuts = append(cuts, fmt.Errorf("%s: %w", last.what, err))
-			if len(cuts) == 1 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				late, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
-				defer cancel()
-				ctx = late
+			if len(cuts) == 1 {
+				time.AfterFunc(lastWords, tooLate)
 			}
 		case err != nil:
 			problems = append(problems, fmt.Errorf("%s: %w", last.what, err))
