@@ -21,8 +21,10 @@ IMAGE ?= ghcr.io/ratelimitd/ratelimitd
 REVISION = $(shell git rev-parse HEAD 2>/dev/null)
 CREATED = $(shell git log -1 --format=%cI 2>/dev/null || echo 1970-01-01T00:00:00Z)
 
-# Where `make tools` puts what the machine lacks. What is on PATH comes first.
-TOOLS_BIN := $(CURDIR)/.tools/bin
+# Where `make tools` puts what the machine lacks. What is on PATH comes first. It is relative, since a target cannot be named by
+# a path with spaces; a recipe that needs the whole path puts CURDIR before it, and quotes both.
+TOOLS_BIN := .tools/bin
+WITH_TOOLS := PATH="$$PATH:$(CURDIR)/$(TOOLS_BIN)"
 
 # ARGS are more arguments for `make run`, as ARGS='--log-format=console'.
 ARGS ?=
@@ -76,27 +78,27 @@ tools-redis tools-envoy tools-etcd tools-prometheus: tools-%:
 	@GO='$(GO)' scripts/tools.sh $*
 
 $(TOOLS_BIN)/otel-collector: $(wildcard tools/otel-collector/*)
-	CGO_ENABLED=0 $(GO) -C tools/otel-collector build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ .
+	CGO_ENABLED=0 $(GO) -C tools/otel-collector build -trimpath -buildvcs=false -ldflags '-s -w' -o "$(CURDIR)/$@" .
 	touch $@
 
 .PHONY: test
 test: tools ## Run every test with the race detector, and each fuzz target for a moment
-	PATH="$$PATH:$(TOOLS_BIN)" $(GO) test -race -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./...
+	$(WITH_TOOLS) $(GO) test -race -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./...
 	$(GO) -C tools test -count=1 $(TESTFLAGS) ./image
-	PATH="$$PATH:$(TOOLS_BIN)" $(GO) -C test/k8s test -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./...
-	PATH="$$PATH:$(TOOLS_BIN)" GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
+	$(WITH_TOOLS) $(GO) -C test/k8s test -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./...
+	$(WITH_TOOLS) GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
 
 .PHONY: test-k8s
 test-k8s: tools-etcd $(TOOLS_BIN)/kube-apiserver ## Apply all of deploy/k8s to a real kube-apiserver with a real etcd
-	PATH="$$PATH:$(TOOLS_BIN)" $(GO) -C test/k8s test -tags=apiserver -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./apiserver
+	$(WITH_TOOLS) $(GO) -C test/k8s test -tags=apiserver -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./apiserver
 
 # The first build takes minutes; Go's build cache keeps its parts.
 $(TOOLS_BIN)/kube-apiserver: $(wildcard tools/kube-apiserver/*)
-	$(GO) -C tools/kube-apiserver build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ .
+	$(GO) -C tools/kube-apiserver build -trimpath -buildvcs=false -ldflags '-s -w' -o "$(CURDIR)/$@" .
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME, as in: make fuzz FUZZTIME=5m
-	PATH="$$PATH:$(TOOLS_BIN)" GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
+	$(WITH_TOOLS) GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
 
 .PHONY: bench
 bench: bench-micro bench-load ## Run all benchmarks
@@ -104,13 +106,13 @@ bench: bench-micro bench-load ## Run all benchmarks
 .PHONY: bench-micro
 bench-micro: tools-redis ## Run the micro benchmarks; bin/bench.txt keeps their output for benchstat
 	mkdir -p bin
-	PATH="$$PATH:$(TOOLS_BIN)" $(GO) test -run='^$$' -bench=. -benchmem -count=$(BENCHCOUNT) ./internal/... > bin/bench.txt \
+	$(WITH_TOOLS) $(GO) test -run='^$$' -bench=. -benchmem -count=$(BENCHCOUNT) ./internal/... > bin/bench.txt \
 		|| { cat bin/bench.txt; exit 1; }
 	$(TOOL) benchstat bin/bench.txt
 
 .PHONY: bench-load
 bench-load: tools-redis ## Drive the daemon with load and compare it with a server that decides nothing
-	PATH="$$PATH:$(TOOLS_BIN)" $(GO) run ./test/bench $(BENCHFLAGS)
+	$(WITH_TOOLS) $(GO) run ./test/bench $(BENCHFLAGS)
 
 ##@ Check
 
@@ -125,7 +127,7 @@ lint-generated: ## Check that generated code is up to date
 lint-go: ## Run golangci-lint
 	$(TOOL) golangci-lint run ./...
 	$(GO) -C tools tool golangci-lint run ./...
-	$(GO) -C test/k8s tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run --build-tags=apiserver ./...
+	$(GO) -C test/k8s tool -modfile="$(CURDIR)/tools/go.mod" golangci-lint run --build-tags=apiserver ./...
 
 .PHONY: lint-proto
 lint-proto: ## Check style, format and compatibility of the protocol buffers
@@ -155,7 +157,7 @@ generate: ## Make all generated files anew
 .PHONY: pictures
 pictures: tools-redis tools-prometheus ## Draw the dashboards of the documentation anew, from a load of 8 minutes
 	mkdir -p bin
-	PATH="$$PATH:$(TOOLS_BIN)" $(GO) run ./test/monitoring/pictures -o bin/pictures.json
+	$(WITH_TOOLS) $(GO) run ./test/monitoring/pictures -o bin/pictures.json
 	test -x .tools/pictures/bin/python3 || python3 -m venv .tools/pictures
 	.tools/pictures/bin/python3 -m pip install --quiet --disable-pip-version-check matplotlib==3.11.2
 	.tools/pictures/bin/python3 test/monitoring/pictures/draw.py bin/pictures.json docs/images
