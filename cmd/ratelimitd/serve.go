@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -27,7 +26,7 @@ func newServe(lookup lookupEnv) *cobra.Command {
 	return cmd
 }
 
-func serve(cmd *cobra.Command, lookup lookupEnv) (err error) {
+func serve(cmd *cobra.Command, lookup lookupEnv) error {
 	opt, err := app.ReadSettings(cmd.Flags(), lookup)
 	if err != nil {
 		return fmt.Errorf("settings:\n%w", err)
@@ -36,7 +35,7 @@ func serve(cmd *cobra.Command, lookup lookupEnv) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
-	defer func() { err = errors.Join(err, log.Flush()) }()
+	defer log.Close()
 	signals := make(chan os.Signal, 4) //nolint:mnd // a reload and two that stop are enough to wait
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 	signal.Ignore(syscall.SIGPIPE) // who reads the logs may go: calls are answered all the same

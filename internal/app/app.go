@@ -91,6 +91,7 @@ func New(opt Options, log *telemetry.Log) (*App, error) {
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.ending, a.endStreams = context.WithCancel(context.Background())
 	a.metrics = telemetry.NewMetrics(a.reg)
+	a.reg.MustRegister(log.Lost())
 	a.metrics.Running(Build(), !opt.Disabled)
 	if err := a.loadPolicy(); err != nil {
 		return nil, err

@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -61,8 +60,6 @@ const (
 	maxShownID = 256
 	// hashBytes is how much of an id's hash is shown: enough that no two ids of a system are alike.
 	hashBytes = 16
-	// maxWaiting is how much may wait to be written, bytes: more is dropped. As much again may be on its way.
-	maxWaiting = 4 << 20
 )
 
 // DecisionLogOptions say what the decision log tells.
@@ -80,16 +77,8 @@ type DecisionLog struct {
 	log     *Log
 	dropped prometheus.Counter
 	encoder zapcore.Encoder
+	lines   *lines
 	macs    sync.Pool // of hash.Hash
-
-	wake chan struct{} // holds one if something was added since the writer looked
-	stop chan struct{}
-	done chan struct{} // closed when the last line is written
-
-	mu      sync.Mutex // guards what follows
-	waiting []byte     // whole lines
-	spare   []byte     // room for the next ones; nil while the writer has it
-	closed  bool
 }
 
 // NewDecisionLog begins a decision log. Trouble with writing it is told to log, and dropped counts the lines that are not written.
@@ -99,10 +88,8 @@ func NewDecisionLog(opt DecisionLogOptions, log *Log, dropped prometheus.Counter
 		log:     log,
 		dropped: dropped,
 		encoder: zapcore.NewJSONEncoder(encoderConfig()),
-		wake:    make(chan struct{}, 1),
-		stop:    make(chan struct{}),
-		done:    make(chan struct{}),
 	}
+	d.lines = newLines(opt.Out, d.lost)
 	if opt.IDs == IDsHashed {
 		key := opt.Key
 		if len(key) == 0 {
@@ -113,7 +100,6 @@ func NewDecisionLog(opt DecisionLogOptions, log *Log, dropped prometheus.Counter
 		}
 		d.macs.New = func() any { return hmac.New(sha256.New, key) }
 	}
-	go d.run()
 	return d
 }
 
@@ -170,71 +156,21 @@ func (d *DecisionLog) Write(at time.Time, verdict string, decision zapcore.Objec
 		return
 	}
 	defer line.Free()
-	if !d.add(line.Bytes()) {
-		d.dropped.Inc()
-		return
-	}
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
+	d.lines.add(line.Bytes())
 }
 
-// add keeps a line until it is written. It reports false if there is no room for it.
-func (d *DecisionLog) add(line []byte) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed || len(d.waiting)+len(line) > maxWaiting {
-		return false
+// lost counts lines that are not written.
+func (d *DecisionLog) lost(n int, err error) {
+	d.dropped.Add(float64(n))
+	if err != nil {
+		d.log.LostDecisions(err)
 	}
-	d.waiting = append(d.waiting, line...)
-	return true
-}
-
-// run writes what waits until the log is closed and nothing does.
-func (d *DecisionLog) run() {
-	defer close(d.done)
-	for {
-		select {
-		case <-d.wake:
-			d.writeOut()
-		case <-d.stop:
-			d.writeOut()
-			return
-		}
-	}
-}
-
-// writeOut writes what waits now.
-func (d *DecisionLog) writeOut() {
-	d.mu.Lock()
-	lines := d.waiting
-	d.waiting, d.spare = d.spare, nil
-	d.mu.Unlock()
-	if len(lines) > 0 {
-		if n, err := d.opt.Out.Write(lines); err != nil {
-			d.dropped.Add(float64(bytes.Count(lines[n:], []byte{'\n'})))
-			d.log.LostDecisions(err)
-		}
-	}
-	d.mu.Lock()
-	d.spare = lines[:0]
-	d.mu.Unlock()
 }
 
 // Close writes what waits, unless ctx ends first, and takes no more.
 func (d *DecisionLog) Close(ctx context.Context) error {
-	d.mu.Lock()
-	closed := d.closed
-	d.closed = true
-	d.mu.Unlock()
-	if !closed {
-		close(d.stop)
-	}
-	select {
-	case <-d.done:
-	case <-ctx.Done():
-		d.log.LostDecisions(context.Cause(ctx))
+	if err := d.lines.close(ctx); err != nil {
+		d.log.LostDecisions(err)
 	}
 	return nil
 }

@@ -141,9 +141,9 @@ func TestAReaderThatDoesNotReadBlocksNobody(t *testing.T) {
 	if testutil.ToFloat64(d.dropped) == 0 {
 		t.Error("nothing was dropped")
 	}
-	d.mu.Lock()
-	waiting := len(d.waiting)
-	d.mu.Unlock()
+	d.lines.mu.Lock()
+	waiting := len(d.lines.waiting)
+	d.lines.mu.Unlock()
 	if waiting > maxWaiting {
 		t.Errorf("%d bytes wait, want at most %d", waiting, maxWaiting)
 	}
@@ -156,7 +156,7 @@ func TestAReaderThatDoesNotReadBlocksNobody(t *testing.T) {
 	if err := read.Close(); err != nil {
 		t.Fatal(err)
 	}
-	<-d.done
+	<-d.lines.done
 }
 
 func TestLinesThatCannotBeWrittenAreCounted(t *testing.T) {

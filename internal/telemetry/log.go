@@ -2,13 +2,13 @@ package telemetry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -44,6 +44,8 @@ const sampleEvery = time.Second
 type Log struct {
 	*zap.Logger
 
+	written *writer // nil for a logger of somebody else's
+
 	now     func() time.Time
 	denials denials
 	mu      sync.Mutex
@@ -66,7 +68,8 @@ func newLog(l *zap.Logger, now func() time.Time) *Log {
 	return &Log{Logger: l, now: now, samples: make(map[string]*sample)}
 }
 
-// Open returns a log that writes to w. The level is debug, info, warn or error; the format is json or console.
+// Open returns a log that writes to w in the background: nobody waits for who reads it, and what comes faster than it can be written
+// is lost. The level is debug, info, warn or error; the format is json or console.
 func Open(w io.Writer, level, format string) (*Log, error) {
 	lvl, err := zapcore.ParseLevel(level)
 	if err != nil {
@@ -83,9 +86,27 @@ func Open(w io.Writer, level, format string) (*Log, error) {
 	default:
 		return nil, fmt.Errorf("log format %q is not one of json, console", format)
 	}
-	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), lvl)
-	return NewLog(zap.New(core)), nil
+	written := &writer{}
+	written.lines = newLines(w, func(n int, _ error) { written.lost.Add(int64(n)) })
+	l := NewLog(zap.New(zapcore.NewCore(encoder, written, lvl)))
+	l.written = written
+	return l, nil
 }
+
+// writer writes a log's lines.
+type writer struct {
+	lines *lines
+	lost  atomic.Int64
+}
+
+// Write takes a line. It never errs, and never waits.
+func (w *writer) Write(line []byte) (int, error) {
+	w.lines.add(line)
+	return len(line), nil
+}
+
+// Sync does nothing: Log.Close writes what waits.
+func (*writer) Sync() error { return nil }
 
 // encoderConfig is what all lines look like.
 func encoderConfig() zapcore.EncoderConfig {
@@ -96,12 +117,27 @@ func encoderConfig() zapcore.EncoderConfig {
 	return enc
 }
 
-// Flush writes what is buffered. Standard streams that cannot be synced are no error.
-func (l *Log) Flush() error {
-	if err := l.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTTY) {
-		return fmt.Errorf("flush the log: %w", err)
+// Lost is a metric of how many lines were not written, since nobody has read them, or nobody can.
+func (l *Log) Lost() prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "ratelimitd_log_dropped_total",
+		Help: "Lines of the log that were not written.",
+	}, func() float64 {
+		if l.written == nil {
+			return 0
+		}
+		return float64(l.written.lost.Load())
+	})
+}
+
+// Close writes what waits to be written, for a second at most, and takes no more.
+func (l *Log) Close() {
+	if l.written == nil {
+		return
 	}
-	return nil
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = l.written.lines.close(ctx) // there is nobody to tell
 }
 
 // StoreTrouble says that the store gave no answer, at most once a second per Kind constant, with the number of lines

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"bytes"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -97,7 +98,29 @@ func TestOpenNamesWhatItDoesNotKnow(t *testing.T) {
 	}
 	log.Debug("unheard")
 	log.Info("heard")
-	if got := out.String(); !strings.Contains(got, "heard") || strings.Contains(got, "unheard") {
+	log.Close()
+	log.Info("too late")
+	if got := out.String(); !strings.Contains(got, "heard") || strings.Contains(got, "unheard") || strings.Contains(got, "late") {
 		t.Errorf("at level info the log holds %q", got)
 	}
+}
+
+func TestALogThatNobodyReadsBlocksNobody(t *testing.T) {
+	read, write := io.Pipe()
+	log, err := Open(write, "info", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Repeat("x", 1<<10)
+	for range 4 * maxWaiting / len(text) { // several times what may wait
+		log.Info(text)
+	}
+	log.Close() // waits for a while, and no longer
+	if testutil.ToFloat64(log.Lost()) == 0 {
+		t.Error("no line is counted as lost")
+	}
+	if err := read.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-log.written.lines.done
 }
