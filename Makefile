@@ -15,7 +15,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false)
 LDFLAGS := -s -w -X github.com/ratelimitd/ratelimitd/internal/app.version=$(VERSION)
 
-# IMAGE is the name of the image that `make image` makes; VERSION is its tag.
+# IMAGE is the name of the image that `make image` makes; VERSION is its tag, with - for each +, which no tag may have.
 IMAGE ?= ghcr.io/ratelimitd/ratelimitd
 # What the image says of its source: the commit and its time.
 REVISION = $(shell git rev-parse HEAD 2>/dev/null)

@@ -75,8 +75,12 @@ func readIndex(dir string, s *spec) (v1.ImageIndex, error) {
 	if len(manifest.Manifests) != 1 {
 		return nil, fmt.Errorf("the layout holds %d images, want 1", len(manifest.Manifests))
 	}
-	if got := manifest.Manifests[0].Annotations; !maps.Equal(got, s.annotations()) {
-		return nil, fmt.Errorf("the image is named %v, want %v", got, s.annotations())
+	names, err := s.annotations()
+	if err != nil {
+		return nil, err
+	}
+	if got := manifest.Manifests[0].Annotations; !maps.Equal(got, names) {
+		return nil, fmt.Errorf("the image is named %v, want %v", got, names)
 	}
 	index, err := all.ImageIndex(manifest.Manifests[0].Digest)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 )
 
@@ -46,8 +47,12 @@ func write(t *testing.T, s *spec, change func(v1.ImageIndex) v1.ImageIndex) stri
 	if change != nil {
 		index = change(index)
 	}
+	names, err := s.annotations()
+	if err != nil {
+		t.Fatal(err)
+	}
 	archive := filepath.Join(t.TempDir(), "image.tar")
-	if err := writeArchive(archive, index, s.annotations()); err != nil {
+	if err := writeArchive(archive, index, names); err != nil {
 		t.Fatal(err)
 	}
 	return archive
@@ -65,6 +70,77 @@ func TestAnImageIsWhatItWasMadeOf(t *testing.T) {
 	if runtime.GOOS == "linux" && !strings.Contains(strings.Join(found, "\n"), "program v1.2.3") {
 		t.Errorf("the program was not run: %q", found)
 	}
+}
+
+func TestATagIsTheVersionAsRegistriesTakeIt(t *testing.T) {
+	for version, want := range map[string]string{
+		"v0.1.0":                       "v0.1.0",
+		"v0.1.0+build.5":               "v0.1.0-build.5",
+		"v0.1.0-rc.1-3-gabcdef0-dirty": "v0.1.0-rc.1-3-gabcdef0-dirty",
+		"devel":                        "devel",
+		strings.Repeat("1", 128):       strings.Repeat("1", 128),
+		strings.Repeat("1", 129):       "",
+		"":                             "",
+		"+1":                           "",
+		".1":                           "",
+		"v1/2":                         "",
+		"v1 2":                         "",
+		"v1:2":                         "",
+		"v1\n":                         "",
+		"é":                            "",
+	} {
+		got, err := (&spec{version: version}).tag()
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("the tag of version %q is %q (%v), want %q", version, got, err, want)
+		}
+	}
+}
+
+func TestAnImageHasItsVersionAndATagThatRegistriesTake(t *testing.T) {
+	s := testSpec(t)
+	s.version = "v1.2.3+build.5"
+	archive := write(t, s, nil)
+	index, err := readIndex(unpacked(t, archive), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := index.Image(manifest.Manifests[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := config.Config.Labels["org.opencontainers.image.version"]; got != s.version {
+		t.Errorf("its version is %q, want %q", got, s.version)
+	}
+	all, err := layout.ImageIndexFromPath(unpacked(t, archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outer, err := all.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "example.com/program:v1.2.3-build.5"
+	if got := outer.Manifests[0].Annotations["io.containerd.image.name"]; got != want {
+		t.Errorf("its name is %q, want %q", got, want)
+	}
+}
+
+// unpacked returns a folder with what is in an archive.
+func unpacked(t *testing.T, archive string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unpack(archive, dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func TestTheSameImageTwiceIsTheSameFile(t *testing.T) {
@@ -118,6 +194,19 @@ func TestCheckRefuses(t *testing.T) {
 		other := *s
 		other.version = "v9"
 		if _, err := check(write(t, &other, nil), &other); err == nil || !strings.Contains(err.Error(), "want version v9") {
+			t.Errorf("it says %v", err)
+		}
+	})
+	t.Run("another tag", func(t *testing.T) {
+		index, err := s.build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		archive := filepath.Join(t.TempDir(), "image.tar")
+		if err := writeArchive(archive, index, map[string]string{"io.containerd.image.name": "example.com/program:v9"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := check(archive, s); err == nil || !strings.Contains(err.Error(), "the image is named") {
 			t.Errorf("it says %v", err)
 		}
 	})

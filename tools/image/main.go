@@ -29,7 +29,8 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("image", flag.ExitOnError)
 	flags.StringVar(&out, "out", "image.tar", "where to write the image")
 	flags.StringVar(&s.name, "name", "ratelimitd", "the image's name, without a tag")
-	flags.StringVar(&s.version, "version", "devel", "the image's tag and version; must be what the programs say by `version`")
+	flags.StringVar(&s.version, "version", "devel",
+		"the image's version, which is its tag with - for +; must be what the programs say by `version`")
 	flags.StringVar(&s.revision, "revision", "", "the revision of the source")
 	flags.Func("created", "the time of the source, as 2006-01-02T15:04:05Z (default 1970)", func(text string) (err error) {
 		s.created, err = time.Parse(time.RFC3339, text)
@@ -50,18 +51,22 @@ func run(args []string) error {
 	if len(s.programs) == 0 {
 		return errors.New("no program is named: write platform=path, as linux/amd64=bin/ratelimitd")
 	}
+	names, err := s.annotations()
+	if err != nil {
+		return err
+	}
 	index, err := s.build()
 	if err != nil {
 		return err
 	}
-	if err := writeArchive(out, index, s.annotations()); err != nil {
+	if err := writeArchive(out, index, names); err != nil {
 		return err
 	}
 	found, err := check(out, &s)
 	if err != nil {
 		return fmt.Errorf("%s is written, and is wrong:\n%w", out, err)
 	}
-	fmt.Printf("%s: %s:%s\n", out, s.name, s.version)
+	fmt.Printf("%s: %s\n", out, names["io.containerd.image.name"])
 	for _, line := range found {
 		fmt.Println(" ", line)
 	}

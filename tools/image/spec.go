@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -47,12 +48,30 @@ func (s *spec) labels() map[string]string {
 	}
 }
 
-// annotations name the image in the archive: for tools by the book, and for containerd.
-func (s *spec) annotations() map[string]string {
-	return map[string]string{
-		"org.opencontainers.image.ref.name": s.version,
-		"io.containerd.image.name":          s.name + ":" + s.version,
+// tagged is what a registry takes as a tag.
+var tagged = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+
+// tag is the image's tag: its version, with a dash for each plus, which stands in versions with build metadata and in no tag. It
+// errs for a version that makes no tag.
+func (s *spec) tag() (string, error) {
+	tag := strings.ReplaceAll(s.version, "+", "-")
+	if !tagged.MatchString(tag) {
+		return "", fmt.Errorf("version %q makes no tag: write at most 128 letters, digits, dots, dashes, underscores and pluses, "+
+			"with a letter, a digit or an underscore first, as v0.1.0 or v0.1.0+build.5", s.version)
 	}
+	return tag, nil
+}
+
+// annotations name the image in the archive: for tools by the book, and for containerd.
+func (s *spec) annotations() (map[string]string, error) {
+	tag, err := s.tag()
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{
+		"org.opencontainers.image.ref.name": tag,
+		"io.containerd.image.name":          s.name + ":" + tag,
+	}, nil
 }
 
 // build makes the image of all platforms. The same programs and words make the same image, byte for byte.
