@@ -31,8 +31,11 @@ func (a *App) evicted(early bool) {
 	a.metrics.Evicted.Inc()
 }
 
-// lapsed hears of leases that the store found over.
-func (a *App) lapsed(leases int) { a.metrics.LeaseExpiries.Add(float64(leases)) }
+// lapsed hears of leases that the store found over, and the nano-USD that they leave charged.
+func (a *App) lapsed(leases int, usd int64) {
+	a.metrics.LeaseExpiries.Add(float64(leases))
+	a.metrics.LapsedUSD.Add(float64(usd) / nanoPerUSD)
+}
 
 // trips is told of the engine's trips to the store, if the store does not tell of them itself.
 func (a *App) trips() prometheus.Observer {

@@ -56,6 +56,8 @@ type Metrics struct {
 	LostEnds prometheus.Counter
 	// LeaseExpiries counts holds whose leases were found over before they were settled.
 	LeaseExpiries prometheus.Counter
+	// LapsedUSD counts the USD that those holds leave charged.
+	LapsedUSD prometheus.Counter
 	// PriceMisses counts look-ups of a price that found none. One call may look several times: to reserve, to settle.
 	PriceMisses prometheus.Counter
 	// Waiters is how many reservations wait for a slot.
@@ -108,7 +110,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	reg.MustRegister(
 		m.Decisions, m.LocalAnswers, m.latency, m.stages, m.BadCalls, m.Panics, m.LostDecisions,
 		m.StoreErrors, m.FailOpens, m.StoreUp, m.BatchSize, m.LocalDenials, m.Subjects, m.Evicted, m.EvictedEarly, m.Redis,
-		m.Money, m.Started, m.Reservations, m.DuplicateEnds, m.LostEnds, m.LeaseExpiries, m.PriceMisses, m.Waiters,
+		m.Money, m.Started, m.Reservations, m.DuplicateEnds, m.LostEnds, m.LeaseExpiries, m.LapsedUSD, m.PriceMisses, m.Waiters,
 		m.Queries, m.Exceeded, m.ModelCost, m.QueryTime,
 		m.PolicyReloads, m.PolicyReloadSuccess, m.PolicyReloadTime, m.PolicyInfo,
 		m.Enabled, m.BuildInfo,
@@ -200,6 +202,8 @@ func (m *Metrics) makeCost() {
 		"Settlements and releases that an earlier call had done.")
 	m.LostEnds = counter("ratelimitd_lost_settlements_total",
 		"Ends of streams that were given up because the store could not be asked.")
+	m.LapsedUSD = counter("ratelimitd_lapsed_cost_usd_total",
+		"USD that were charged because a lease was over before a settlement.")
 	m.LeaseExpiries = counter("ratelimitd_lease_expiries_total",
 		"Reservations whose lease was over before they were settled, counted once a daemon has found it.")
 	m.PriceMisses = counter("ratelimitd_price_misses_total",

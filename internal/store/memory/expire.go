@@ -27,9 +27,6 @@ func (s *Store) prune(sh *shard, sub *subject, now int64) {
 func (s *Store) expire(sh *shard, part *share) {
 	h, hg := part.hold, part.sub.holding
 	part.open = false
-	if part.sub.key.id == "" {
-		s.onLapse(1)
-	}
 	if part.counts() {
 		for u := range part.has {
 			hg.held[u] -= part.has[u]
@@ -39,6 +36,9 @@ func (s *Store) expire(sh *shard, part *share) {
 		for _, u := range []store.Unit{store.Tokens, store.USD} {
 			part.change(u, 0, 0, 0)
 		}
+	}
+	if part.sub.key.id == "" {
+		s.onLapse(1, part.has.usd())
 	}
 	if h.first == part.sub {
 		s.finishHold(sh, h, h.expires+us(store.KeepAnswers))

@@ -166,8 +166,8 @@ func TestTheGlobalSubjectIsNeverEvicted(t *testing.T) {
 }
 
 func TestEachLeaseThatEndsIsToldOnce(t *testing.T) {
-	clock, told := new(atomic.Int64), 0
-	f := fixture(t, memory.Options{Now: clock.Load, OnLapse: func(leases int) { told += leases }})
+	clock, told, charged := new(atomic.Int64), 0, int64(0)
+	f := fixture(t, memory.Options{Now: clock.Load, OnLapse: func(leases int, usd int64) { told, charged = told+leases, charged+usd }})
 	f.Set = clock.Store
-	storetest.RunLapses(t, f, func() int { return told })
+	storetest.RunLapses(t, f, func() (int, int64) { return told, charged })
 }

@@ -32,9 +32,9 @@ type Options struct {
 	Now func() int64
 	// OnEvict hears of each evicted subject, and whether it was early. It must not block or call the store; nil for none.
 	OnEvict func(early bool)
-	// OnLapse hears of each lease found over, of holds that have a part at the subject without an ID. It must not block or call the
-	// store; nil for none.
-	OnLapse func(leases int)
+	// OnLapse hears of each lease found over, of holds that have a part at the subject without an ID, and of what it leaves charged
+	// there, nano-USD. It must not block or call the store; nil for none.
+	OnLapse func(leases int, usd int64)
 }
 
 // Stats is what the store holds and has given up.
@@ -52,7 +52,7 @@ type Store struct {
 	maxBytes int64
 	now      func() int64
 	onEvict  func(early bool)
-	onLapse  func(leases int)
+	onLapse  func(leases int, usd int64)
 	seed     maphash.Seed
 	shards   []shard // the last one is the global subject's alone
 	onChange atomic.Pointer[func(store.Change)]
@@ -88,7 +88,7 @@ func New(opt Options) *Store {
 		opt.OnEvict = func(bool) {}
 	}
 	if opt.OnLapse == nil {
-		opt.OnLapse = func(int) {}
+		opt.OnLapse = func(int, int64) {}
 	}
 	s := &Store{
 		maxBytes: opt.MaxBytes,

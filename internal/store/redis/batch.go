@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,7 +72,7 @@ type batcher struct {
 	cluster bool
 	clock   func() int64
 	onBatch func(int)
-	onLapse func(int)
+	onLapse func(int, int64)
 	onWait  func(time.Duration)
 	onTrip  func(time.Duration)
 	timeout time.Duration
@@ -360,7 +361,7 @@ func (b *batcher) deliver(jobs []*job, replies []string, err error) {
 	if b.onBatch != nil {
 		b.onBatch(len(jobs))
 	}
-	if err == nil && len(replies) == len(jobs)+1 { // behind the answers stands how many leases were found over
+	if err == nil && len(replies) == len(jobs)+1 { // behind the answers stands what leases were found over
 		b.lapsed(replies[len(jobs)])
 		replies = replies[:len(jobs)]
 	}
@@ -379,9 +380,13 @@ func (b *batcher) deliver(jobs []*job, replies []string, err error) {
 	}
 }
 
-func (b *batcher) lapsed(leases string) {
-	if n, err := strconv.Atoi(leases); err == nil && b.onLapse != nil {
-		b.onLapse(n)
+// lapsed tells of leases that a script has found over: how many, and the nano-USD that they leave charged.
+func (b *batcher) lapsed(told string) {
+	leases, usd, _ := strings.Cut(told, " ")
+	n, err := strconv.Atoi(leases)
+	nano, malformed := strconv.ParseInt(usd, 10, 64)
+	if err == nil && malformed == nil && b.onLapse != nil {
+		b.onLapse(n, nano)
 	}
 }
 

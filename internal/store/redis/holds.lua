@@ -98,8 +98,8 @@ end
 local known = {}
 
 -- How many leases this script call has found over of holds at the subject without an ID, in which all that are limited as a whole have
--- a part: so each is counted once. It stands behind the answers, if there are any.
-local leases_over = 0
+-- a part: so each is counted once. And the nano-USD that those leave charged there. Both stand behind the answers, if there are any.
+local leases_over, usd_over = 0, 0
 
 -- Takes an ended hold's amount of one unit out of a ledger: it is no longer held, and where the hold says so no longer used.
 local function end_amount(ledger, at, amount, gives)
@@ -140,6 +140,7 @@ local function end_leases(subject)
       local gives = floor(flags / GIVES_BACK) % 2 == 1
       if floor(flags / HAS_USD) % 2 == 1 then
         end_amount(money, at, usd, gives)
+        usd_over = usd_over + ((gives or ssub(subject, -3) ~= NO_ID) and 0 or usd)
       end
       if floor(flags / HAS_TOKENS) % 2 == 1 then
         end_amount(counted, at, tokens, gives)
@@ -214,10 +215,10 @@ local function slot_wait(it, missing)
   return found[2] and tonumber(found[2]) - clock or NEVER
 end
 
--- The answers of all requests, and behind them how many leases were found over, if any were.
+-- The answers of all requests, and behind them how many leases were found over and what they leave charged, if any were.
 local function with_leases_over(answers)
   if leases_over > 0 then
-    answers[#answers + 1] = sformat('%d', leases_over)
+    answers[#answers + 1] = sformat('%d %.0f', leases_over, usd_over)
   end
   return answers
 end

@@ -26,10 +26,13 @@ func TestEachLeaseThatEndsIsToldOnce(t *testing.T) {
 		{"a Cluster", Options{Addrs: cluster.Addrs, Cluster: true}, nodes},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var told atomic.Int64
+			var told, charged atomic.Int64
 			tt.opt.Timeout = patience
-			tt.opt.OnLapse = func(leases int) { told.Add(int64(leases)) }
-			storetest.RunLapses(t, open(tt.opt, tt.nodes, true)(t), func() int { return int(told.Load()) })
+			tt.opt.OnLapse = func(leases int, usd int64) {
+				told.Add(int64(leases))
+				charged.Add(usd)
+			}
+			storetest.RunLapses(t, open(tt.opt, tt.nodes, true)(t), func() (int, int64) { return int(told.Load()), charged.Load() })
 		})
 	}
 }

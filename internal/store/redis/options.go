@@ -46,8 +46,8 @@ type Options struct {
 	// OnTrip is told how long a trip took, answered or not, that carried one decision or more; nil for none. It must not block.
 	OnTrip func(took time.Duration)
 	// OnLapse is told how many leases a script call was the first to find over, of holds that have a part at the subject without an
-	// ID; nil for none. It must not block.
-	OnLapse func(leases int)
+	// ID, and what they leave charged there, nano-USD; nil for none. It must not block.
+	OnLapse func(leases int, usd int64)
 
 	clock func() int64 // a test's clock in place of Redis's own, microseconds
 }
