@@ -21,7 +21,7 @@ type rate struct {
 func (e *Engine) rateOf(snapshot *policy.Snapshot, model string, at int64) rate {
 	seconds := at / time.Second.Microseconds()
 	if price, name, ok := snapshot.Prices().Find(model, seconds); ok {
-		return rate{price: price, own: true, name: name}
+		return rate{price: price, own: true, name: countedAs(name)}
 	}
 	e.opt.Metrics.PriceMisses.Inc()
 	if snapshot.Cost().OnUnknownPrice == policy.DefaultPriced {
@@ -35,9 +35,20 @@ func (e *Engine) rateOf(snapshot *policy.Snapshot, model string, at int64) rate 
 // nameOf is the name of a model's own price at a moment, microseconds since the Unix epoch, for what is not priced by it.
 func nameOf(snapshot *policy.Snapshot, model string, at int64) string {
 	if _, name, ok := snapshot.Prices().Find(model, at/time.Second.Microseconds()); ok {
-		return name
+		return countedAs(name)
 	}
 	return telemetry.ModelUnknown
+}
+
+// countedAs is the name that the money of a price is counted under: its own in the policy, unless that one says in metrics that no
+// price of this name was taken. Such a price is counted with what has no series of its own.
+func countedAs(price string) string {
+	switch price {
+	case telemetry.ModelUnknown, telemetry.ModelDefault:
+		return telemetry.ModelOther
+	default: // one that is called telemetry.ModelOther stays what it is
+		return price
+	}
 }
 
 // allowed tells whether a call of a model may begin at this rate.

@@ -133,6 +133,29 @@ func TestMoneyIsCountedByTheNameOfItsPriceInThePolicy(t *testing.T) {
 	}
 }
 
+func TestAPriceNamedAsAConstantIsNotTakenForIt(t *testing.T) {
+	const more = "    unknown: {input: 0.000001, output: 0}\n    default: {input: 0.000002, output: 0}\n" +
+		"    other: {input: 0.000003, output: 0, aliases: [x]}\n  on_unknown_price: default\n  default_price: {input: 0.000004, output: 0}\n"
+	runCost(t, "", nil, func(t *testing.T, b *bench) {
+		b.policy.Store(parse(t, replaceOnce(costPolicy, "  on_unknown_usage", more+"  on_unknown_usage")))
+		for i, model := range []string{"unknown", "default", "x", "who?"} {
+			r := &Record{Spender: Spender{UserID: "a", Model: model}, Key: strconv.Itoa(i)}
+			r.Usage.Input = 1
+			if _, err := b.Record(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		grant := b.reserve(asking("unknown").costing(1000))
+		b.settleUp(&Settlement{ReservationID: grant.ReservationID, ProviderCost: new(int64(500))})
+		want := map[string]float64{
+			"settled other": 1000 + 2000 + 3000 + 500, "settled default": 4000, "held other": 1000, "released other": 500,
+		}
+		if got := b.nanos(); !maps.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
 func TestModelsBeyondTheBoundAreCountedTogether(t *testing.T) {
 	const models = 2 * mostModels
 	var prices strings.Builder
