@@ -135,7 +135,8 @@ func TestMoneyIsCountedByTheNameOfItsPriceInThePolicy(t *testing.T) {
 
 func TestAPriceNamedAsAConstantIsNotTakenForIt(t *testing.T) {
 	const more = "    unknown: {input: 0.000001, output: 0}\n    default: {input: 0.000002, output: 0}\n" +
-		"    other: {input: 0.000003, output: 0, aliases: [x]}\n  on_unknown_price: default\n  default_price: {input: 0.000004, output: 0}\n"
+		"    other: {input: 0.000003, output: 0, aliases: [x]}\n" +
+		"  on_unknown_price: default\n  default_price: {input: 0.000004, output: 0}\n"
 	runCost(t, "", nil, func(t *testing.T, b *bench) {
 		b.policy.Store(parse(t, replaceOnce(costPolicy, "  on_unknown_usage", more+"  on_unknown_usage")))
 		for i, model := range []string{"unknown", "default", "x", "who?"} {
