@@ -654,7 +654,8 @@ func TestRunEndsWithItsContext(t *testing.T) {
 func TestAPanicIsAnInternalErrorOfOneCall(t *testing.T) {
 	metrics := telemetry.NewMetrics(prometheus.NewRegistry())
 	core, lines := observer.New(zapcore.DebugLevel)
-	catch := catchPanics(metrics, telemetry.NewLog(zap.New(core)))
+	panics := &panics{metrics: metrics, log: telemetry.NewLog(zap.New(core))}
+	catch := panics.catch
 	resp, err := catch(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/x/Y"},
 		func(context.Context, any) (any, error) { panic("secret") })
 	if resp != nil || status.Code(err) != codes.Internal || strings.Contains(err.Error(), "secret") {
@@ -667,4 +668,19 @@ func TestAPanicIsAnInternalErrorOfOneCall(t *testing.T) {
 	if resp != "a" || err != nil {
 		t.Errorf("a call without a panic gives %v, %v", resp, err)
 	}
+	err = endWith(t.Context(), panics)(nil, stream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: "/x/Z"},
+		func(any, grpc.ServerStream) error { panic("secret") })
+	if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "secret") || testutil.ToFloat64(metrics.Panics) != 2 {
+		t.Errorf("the caller of a stream gets %v, and %v panics are counted; want INTERNAL without the panic's text, and 2",
+			err, testutil.ToFloat64(metrics.Panics))
+	}
 }
+
+// stream is a stream that nothing comes by.
+type stream struct {
+	grpc.ServerStream
+
+	ctx context.Context //nolint:containedctx // grpc's own streams have theirs, too
+}
+
+func (s stream) Context() context.Context { return s.ctx }

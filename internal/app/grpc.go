@@ -42,10 +42,15 @@ func ServerOptions() []grpc.ServerOption {
 }
 
 // endWith ends streams with the context. Those of health and reflection live as long as their clients like.
-func endWith(ending context.Context) grpc.StreamServerInterceptor {
-	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+func endWith(ending context.Context, panics *panics) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 		done := make(chan error, 1)
-		go func() { done <- next(srv, stream) }() // it ends with the stream, once this has returned
+		go func() { // it ends with the stream, once this has returned
+			var err error
+			defer func() { done <- err }()
+			defer panics.caught(stream.Context(), info.FullMethod, &err)
+			err = next(srv, stream)
+		}()
 		select {
 		case err := <-done:
 			return err
@@ -55,18 +60,25 @@ func endWith(ending context.Context) grpc.StreamServerInterceptor {
 	}
 }
 
-// catchPanics answers a call whose handler panics as an internal error: a defect that one call shows must not end the
-// answers to all others.
-func catchPanics(metrics *telemetry.Metrics, log *telemetry.Log) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
-		defer func() {
-			if caught := recover(); caught != nil {
-				metrics.Panics.Inc()
-				log.Error("a handler panicked", zap.String(telemetry.FieldMethod, info.FullMethod),
-					zap.Any("panic", caught), zap.ByteString(telemetry.FieldStack, debug.Stack()), telemetry.InTrace(ctx))
-				err = status.Error(codes.Internal, "internal error")
-			}
-		}()
-		return next(ctx, req)
+// panics answers a call whose handler panics as an internal error: a defect that one call shows must not end the answers to all
+// others.
+type panics struct {
+	metrics *telemetry.Metrics
+	log     *telemetry.Log
+}
+
+// catch is for calls with one answer.
+func (p *panics) catch(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	defer p.caught(ctx, info.FullMethod, &err)
+	return next(ctx, req)
+}
+
+// caught is deferred by who calls a handler.
+func (p *panics) caught(ctx context.Context, method string, err *error) {
+	if caught := recover(); caught != nil {
+		p.metrics.Panics.Inc()
+		p.log.Error("a handler panicked", zap.String(telemetry.FieldMethod, method),
+			zap.Any("panic", caught), zap.ByteString(telemetry.FieldStack, debug.Stack()), telemetry.InTrace(ctx))
+		*err = status.Error(codes.Internal, "internal error")
 	}
 }
