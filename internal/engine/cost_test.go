@@ -444,8 +444,16 @@ func TestAModelWithoutAPriceIsThePolicysToJudge(t *testing.T) {
 		wantReason(t, err, PriceUnknown)
 		_, err = b.Quote(t.Context(), &QuoteAsk{Spender: unpriced().Spender, Ask: unpriced().Ask})
 		wantReason(t, err, PriceUnknown)
-		if g := b.reserve(unpriced().costing(5)); g.HeldUSD != 5 || !hasWarning(g.Warnings, WarnPriceUnknown) {
-			t.Errorf("with a named cost: got %+v", g)
+		for _, model := range []string{"unheard of", ""} { // the amount is what is held, whatever the tokens would cost
+			r := unpriced().costing(5)
+			r.Spender.Model = model
+			if g := b.reserve(r); g.HeldUSD != 5 || len(g.Warnings) != 0 {
+				t.Errorf("model %q with a named cost: got %+v, want 5 nano-USD held without a warning", model, g)
+			}
+			q, err := b.Quote(t.Context(), &QuoteAsk{Spender: r.Spender, Ask: r.Ask})
+			if err != nil || q.MaximumUSD != 5 || len(q.Warnings) != 0 {
+				t.Errorf("model %q with a named cost: quoted %+v, %v; want 5 nano-USD without a warning", model, q, err)
+			}
 		}
 	})
 	runCost(t, "  on_unknown_price: allow_and_flag\n", nil, func(t *testing.T, b *bench) {

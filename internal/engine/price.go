@@ -56,22 +56,25 @@ func (r rate) allowed(snapshot *policy.Snapshot) bool {
 	return r.price != nil || snapshot.Cost().OnUnknownPrice == policy.AllowUnpriced
 }
 
-// warning tells what a caller should know of the rate; nil if it is the model's own.
-func (r rate) warning(model string) []Warning {
-	switch {
-	case r.own:
-		return nil
-	case r.price != nil:
-		return []Warning{{Code: WarnPriceUnknown, Text: "model " + quoted(model) + " has no price; the default price is taken"}}
-	default:
-		return []Warning{{Code: WarnPriceUnknown, Text: "model " + quoted(model) + " has no price; its tokens are priced at nothing"}}
-	}
-}
-
 // demand is what a model call may come to.
 type demand struct {
 	ask  Ask
 	rate rate
+}
+
+// warning tells what a caller should know of the price of a model; nil if that is its own, or if it is of no matter, since the
+// caller says what to hold.
+func (d *demand) warning(model string) []Warning {
+	switch {
+	case d.rate.own:
+		return nil
+	case d.rate.price != nil:
+		return []Warning{{Code: WarnPriceUnknown, Text: "model " + quoted(model) + " has no price; the default price is taken"}}
+	case d.ask.MaxCost > 0:
+		return nil
+	default:
+		return []Warning{{Code: WarnPriceUnknown, Text: "model " + quoted(model) + " has no price; its tokens are priced at nothing"}}
+	}
 }
 
 // input is the tokens of the input, cached ones included.

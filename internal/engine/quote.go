@@ -24,7 +24,7 @@ func (e *Engine) Quote(ctx context.Context, q *QuoteAsk) (*Quotation, error) {
 		ExpectedUSD: d.expected(cmp.Or(q.ExpectedOutputTokens, q.Ask.MaxOutputTokens)),
 		MaximumUSD:  d.usd(q.Ask.MaxOutputTokens),
 		Admitted:    true, MaxOutputTokens: MaxTokens,
-		Warnings: d.rate.warning(q.Spender.Model),
+		Warnings: d.warning(q.Spender.Model),
 	}
 	if e.opt.Disabled {
 		return quotation, nil

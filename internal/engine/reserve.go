@@ -253,7 +253,7 @@ func (rv *reserving) unheld(why ...Warning) *Grant {
 func (rv *reserving) grant(output int64, expires time.Time) *Grant {
 	return &Grant{
 		GrantedOutputTokens: output, ExpiresAt: expires, Heartbeat: rv.ttl / heartbeats,
-		Warnings: append(rv.demand.rate.warning(rv.asked.Spender.Model), shadowWarnings(rv.dec.Shadowed)...),
+		Warnings: append(rv.demand.warning(rv.asked.Spender.Model), shadowWarnings(rv.dec.Shadowed)...),
 	}
 }
 
