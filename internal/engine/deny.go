@@ -86,7 +86,7 @@ func (d *Denial) text() string {
 	if d.Wait == store.Never {
 		return d.neverText(limit)
 	}
-	back := d.Available.UTC().Add(time.Second - 1).Truncate(time.Second).Format(time.RFC3339)
+	back := RoundUp(d.Available, time.Second).Format(time.RFC3339)
 	switch d.Limit.Unit {
 	case store.USD:
 		return limit + " does not have the " + budget.FormatMoney(d.Asked) + " USD that the call may cost; it is back at " + back +

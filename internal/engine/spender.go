@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -154,9 +153,4 @@ func checkUsage(u *budget.Usage) error {
 		}
 	}
 	return nil
-}
-
-// micros is a moment in microseconds since the Unix epoch, at least 1.
-func micros(t time.Time) int64 {
-	return min(max(t.UnixMicro(), 1), math.MaxInt64)
 }

@@ -143,7 +143,7 @@ func denialDetails(reason engine.Reason, d *engine.Denial) []protoadapt.MessageV
 		return []protoadapt.MessageV1{errorInfo(reason, about), quota}
 	}
 	if !d.Available.IsZero() {
-		about[keyAvailable] = formatTime(d.Available)
+		about[keyAvailable] = engine.FormatMoment(d.Available)
 	}
 	retry := &errdetails.RetryInfo{RetryDelay: durationpb.New(d.RetryIn)}
 	return []protoadapt.MessageV1{errorInfo(reason, about), quota, retry}

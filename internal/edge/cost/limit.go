@@ -2,7 +2,6 @@ package cost
 
 import (
 	"strconv"
-	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -88,13 +87,8 @@ func describe(d *engine.Denial) string {
 	case !mayRetry(d):
 		return text + "; that can never pass"
 	case d.Reason == engine.UserBudgetExhausted || d.Reason == engine.GlobalBudgetExhausted:
-		return text + "; it is back at " + formatTime(d.Available) + ", and to retry before that is useless"
+		return text + "; it is back at " + engine.FormatMoment(d.Available) + ", and to retry before that is useless"
 	default:
 		return text
 	}
-}
-
-// formatTime writes a moment, rounded up to a millisecond: at the stated moment it has come.
-func formatTime(t time.Time) string {
-	return t.Add(time.Millisecond - 1).UTC().Truncate(time.Millisecond).Format("2006-01-02T15:04:05.000Z07:00")
 }

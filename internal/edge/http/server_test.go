@@ -40,7 +40,7 @@ func (f *fakeEngine) StoreErr(context.Context) error { return f.err }
 func usage(name string, unit store.Unit, used, limit int64, period time.Duration) engine.LimitUsage {
 	u := engine.LimitUsage{Limit: policy.Limit{Name: name, Unit: unit, Max: limit, Period: period}, Used: used}
 	if used > 0 {
-		u.Resets = noon.Add(1500 * time.Millisecond)
+		u.Resets = noon.Add(1499*time.Millisecond + time.Microsecond) // told rounded up
 	}
 	return u
 }

@@ -162,7 +162,7 @@ func newWindow(u *engine.LimitUsage, now time.Time) window {
 		Current:   number(u.Limit.Unit, u.Used),
 		Limit:     number(u.Limit.Unit, u.Limit.Max),
 		Remaining: number(u.Limit.Unit, max(u.Limit.Max-u.Used, 0)),
-		ResetsAt:  resets.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
+		ResetsAt:  engine.FormatMoment(resets),
 	}
 }
 

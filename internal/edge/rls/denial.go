@@ -92,7 +92,7 @@ func limitBody(f *face, st *engine.Status, retry string, now time.Time) []byte {
 		b = append(b, retry...)
 	}
 	b = append(b, `,"resets_at":"`...)
-	b = now.Add(st.Reset+time.Second-1).UTC().Truncate(time.Second).AppendFormat(b, time.RFC3339)
+	b = engine.RoundUp(now.Add(st.Reset), time.Second).AppendFormat(b, time.RFC3339)
 	return append(b, `"}`...)
 }
 
