@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/engine"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 	"github.com/ratelimitd/ratelimitd/internal/telemetry"
@@ -56,7 +57,7 @@ func readingOf(state *engine.LimitState, now time.Time) telemetry.LimitReading {
 	limit := &state.Limit
 	amount := func(n int64) float64 {
 		if limit.Unit == store.USD {
-			return float64(n) / nanoPerUSD
+			return float64(n) / budget.NanoPerUSD // a metric is a float: the exact amount is the store's
 		}
 		return float64(n)
 	}
@@ -76,9 +77,6 @@ func readingOf(state *engine.LimitState, now time.Time) telemetry.LimitReading {
 	}
 	return reading
 }
-
-// nanoPerUSD is how many of the store's units of money are a USD. A metric is a float: the exact amount is the store's.
-const nanoPerUSD = 1e9
 
 // seconds are microseconds as a metric takes them.
 func seconds(micros int64) float64 { return float64(micros) / 1e6 }

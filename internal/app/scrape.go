@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/store/memory"
 	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
@@ -34,7 +35,7 @@ func (a *App) evicted(early bool) {
 // lapsed hears of leases that the store found over, and the nano-USD that they leave charged.
 func (a *App) lapsed(leases int, usd int64) {
 	a.metrics.LeaseExpiries.Add(float64(leases))
-	a.metrics.LapsedUSD.Add(float64(usd) / nanoPerUSD)
+	a.metrics.LapsedUSD.Add(float64(usd) / budget.NanoPerUSD)
 }
 
 // trips is told of the engine's trips to the store, if the store does not tell of them itself.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
@@ -104,4 +105,4 @@ func (p *purses) ended(model string, out *store.Settled) {
 }
 
 // dollars are nano-USD as a graph takes them.
-func dollars(nano int64) float64 { return float64(nano) / 1e9 }
+func dollars(nano int64) float64 { return float64(nano) / budget.NanoPerUSD }

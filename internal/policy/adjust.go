@@ -2,10 +2,8 @@ package policy
 
 import (
 	"slices"
-	"strconv"
 	"time"
 
-	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
@@ -130,10 +128,11 @@ func (r *report) replaceLimit(limits []limitText, added limitText) []limitText {
 
 // amountText writes an amount for a person.
 func amountText(unit store.Unit, amount int64) string {
+	text := FormatAmount(unit, amount)
 	if unit == store.USD {
-		return budget.FormatMoney(amount) + " USD"
+		text += " USD"
 	}
-	return strconv.FormatInt(amount, 10)
+	return text
 }
 
 // userTier returns the index of the tier of the single user: the one called "user", else the first.

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/ratelimitd/ratelimitd/internal/engine"
+	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
@@ -128,9 +129,9 @@ func denialDetails(reason engine.Reason, d *engine.Denial) []protoadapt.MessageV
 		keyID:    utf8Text(d.ID),
 		keyName:  d.Limit.Name,
 		keyUnit:  unit.String(),
-		keyLimit: amount(unit, d.Limit.Max),
-		keyUsed:  amount(unit, d.Used),
-		keyAsked: amount(unit, d.Asked),
+		keyLimit: policy.FormatAmount(unit, d.Limit.Max),
+		keyUsed:  policy.FormatAmount(unit, d.Used),
+		keyAsked: policy.FormatAmount(unit, d.Asked),
 	}
 	subject := d.Tier
 	if d.ID != "" {

@@ -1,23 +1,13 @@
 package cost
 
 import (
-	"strconv"
-
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/engine"
+	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 	costv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/cost/v1"
 )
-
-// amount writes an amount of a unit: of USD as a decimal number, else as the whole number that it is.
-func amount(unit store.Unit, n int64) string {
-	if unit == store.USD {
-		return budget.FormatMoney(n)
-	}
-	return strconv.FormatInt(n, 10)
-}
 
 func writeLimits(states []engine.LimitState) []*costv1.LimitState {
 	written := make([]*costv1.LimitState, 0, len(states))
@@ -35,11 +25,11 @@ func writeLimit(s *engine.LimitState) *costv1.LimitState {
 		Plan:        s.Plan,
 		Name:        l.Name,
 		Unit:        l.Unit.String(),
-		Limit:       amount(l.Unit, l.Max),
-		Used:        amount(l.Unit, s.Used),
-		Held:        amount(l.Unit, s.Held),
-		Spent:       amount(l.Unit, max(s.Used-s.Held, 0)),
-		Remaining:   amount(l.Unit, max(l.Max-s.Used, 0)),
+		Limit:       policy.FormatAmount(l.Unit, l.Max),
+		Used:        policy.FormatAmount(l.Unit, s.Used),
+		Held:        policy.FormatAmount(l.Unit, s.Held),
+		Spent:       policy.FormatAmount(l.Unit, max(s.Used-s.Held, 0)),
+		Remaining:   policy.FormatAmount(l.Unit, max(l.Max-s.Used, 0)),
 		Shadow:      l.Shadow,
 		Description: l.Describe(),
 	}
@@ -63,9 +53,9 @@ func writeDenial(d *engine.Denial) *costv1.Denial {
 		Id:          utf8Text(d.ID),
 		Name:        d.Limit.Name,
 		Unit:        unit.String(),
-		Limit:       amount(unit, d.Limit.Max),
-		Used:        amount(unit, d.Used),
-		Asked:       amount(unit, d.Asked),
+		Limit:       policy.FormatAmount(unit, d.Limit.Max),
+		Used:        policy.FormatAmount(unit, d.Used),
+		Asked:       policy.FormatAmount(unit, d.Asked),
 		AvailableAt: writeTime(d.Available),
 	}
 	if mayRetry(d) {
@@ -82,7 +72,7 @@ func mayRetry(d *engine.Denial) bool {
 // describe says how the limit stands, and of an exhausted budget that a retry before it is back is useless.
 func describe(d *engine.Denial) string {
 	unit := d.Limit.Unit
-	text := d.Limit.Describe() + ": " + amount(unit, d.Used) + " used, " + amount(unit, d.Asked) + " asked for"
+	text := d.Limit.Describe() + ": " + policy.FormatAmount(unit, d.Used) + " used, " + policy.FormatAmount(unit, d.Asked) + " asked for"
 	switch {
 	case !mayRetry(d):
 		return text + "; that can never pass"

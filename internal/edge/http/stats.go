@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
-	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/engine"
+	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
@@ -158,18 +157,11 @@ func newWindow(u *engine.LimitUsage, now time.Time) window {
 	if resets.IsZero() {
 		resets = now
 	}
+	number := func(amount int64) json.Number { return json.Number(policy.FormatAmount(u.Limit.Unit, amount)) }
 	return window{
-		Current:   number(u.Limit.Unit, u.Used),
-		Limit:     number(u.Limit.Unit, u.Limit.Max),
-		Remaining: number(u.Limit.Unit, max(u.Limit.Max-u.Used, 0)),
+		Current:   number(u.Used),
+		Limit:     number(u.Limit.Max),
+		Remaining: number(max(u.Limit.Max-u.Used, 0)),
 		ResetsAt:  engine.FormatMoment(resets),
 	}
-}
-
-// number writes an amount as a JSON number, from the integer that it is: money in USD, everything else as it is.
-func number(unit store.Unit, amount int64) json.Number {
-	if unit == store.USD {
-		return json.Number(budget.FormatMoney(amount))
-	}
-	return json.Number(strconv.FormatInt(amount, 10))
 }

@@ -2,10 +2,8 @@ package rls
 
 import (
 	"math"
-	"strconv"
 	"time"
 
-	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
@@ -32,13 +30,4 @@ func ceilSeconds(d time.Duration) int64 {
 		return 0
 	}
 	return int64((d-1)/time.Second) + 1
-}
-
-// formatAmount writes an amount as a number that is valid JSON too: money in USD with all its digits, everything else as
-// it is.
-func formatAmount(u store.Unit, amount int64) string {
-	if u == store.USD {
-		return budget.FormatMoney(amount)
-	}
-	return strconv.FormatInt(amount, 10)
 }

@@ -9,6 +9,7 @@ import (
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 
 	"github.com/ratelimitd/ratelimitd/internal/engine"
+	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
@@ -86,7 +87,7 @@ func limitBody(f *face, st *engine.Status, retry string, now time.Time) []byte {
 	const rest = 100 // enough for the members that follow
 	b := append(make([]byte, 0, len(start)+rest), start...)
 	b = append(b, `,"remaining":`...)
-	b = append(b, formatAmount(f.limit.Unit, max(st.Remaining, 0))...)
+	b = append(b, policy.FormatAmount(f.limit.Unit, max(st.Remaining, 0))...)
 	if retry != "" {
 		b = append(b, `,"retry_after":`...)
 		b = append(b, retry...)

@@ -37,8 +37,8 @@ func newFace(tier string, l *policy.Limit) *face {
 		current: currentLimit(l),
 		meta:    metadata(tier, engine.Stored, ""),
 		reason:  tier + ":" + l.Name,
-		limited: startProblem(exceeded, ProblemRateLimited, tier) + `,"limit":` + formatAmount(l.Unit, l.Max),
-		never:   startProblem(exceeded+neverFits, ProblemNeverFits, tier) + `,"limit":` + formatAmount(l.Unit, l.Max),
+		limited: startProblem(exceeded, ProblemRateLimited, tier) + `,"limit":` + policy.FormatAmount(l.Unit, l.Max),
+		never:   startProblem(exceeded+neverFits, ProblemNeverFits, tier) + `,"limit":` + policy.FormatAmount(l.Unit, l.Max),
 		quota:   quoted + ";q=" + strconv.FormatInt(l.Max, 10),
 		item:    quoted + ";r=",
 	}
