@@ -148,7 +148,7 @@ func shortened(text string) string {
 
 // Write adds the line of a decision, which is made before it returns. It never waits for the line to be written.
 func (d *DecisionLog) Write(at time.Time, verdict string, decision zapcore.ObjectMarshaler, in zap.Field) {
-	line, err := d.encoder.Clone().EncodeEntry(
+	line, err := d.encoder.EncodeEntry( // it works on a copy of its own, so that many may write at once
 		zapcore.Entry{Level: zapcore.InfoLevel, Time: at, LoggerName: DecisionLogger, Message: verdict},
 		[]zapcore.Field{zap.Inline(decision), in})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +129,43 @@ func TestWhichDecisionsAreWanted(t *testing.T) {
 		if tc.log.Wants(false) != tc.allowed || tc.log.Wants(true) != tc.refused {
 			t.Errorf("%+v wants %v and %v", tc.log, tc.log.Wants(false), tc.log.Wants(true))
 		}
+	}
+}
+
+// TestManyWriteAtOnce has each of several write its own lines: each line is whole, and has the id of one of them. The race detector
+// watches.
+func TestManyWriteAtOnce(t *testing.T) {
+	const writers, each = 8, 200
+	out := new(sink)
+	d := NewDecisionLog(DecisionLogOptions{Which: DecisionsAll, IDs: IDsPlain, Out: out}, NopLog(), counter("dropped_total", "Dropped."))
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			verdict := []string{VerdictAllowed, VerdictDenied}[w%2]
+			for range each {
+				d.Write(time.Unix(1_800_000_000, 0), verdict, about{d, verdict + strconv.Itoa(w)}, zap.Skip())
+			}
+		})
+	}
+	all.Wait()
+	if err := d.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for line := range strings.Lines(out.text.String()) {
+		var fields struct{ Msg, ID string }
+		if err := json.Unmarshal([]byte(line), &fields); err != nil || !strings.HasPrefix(fields.ID, fields.Msg) {
+			t.Fatalf("a line is no JSON, or is of two decisions: %v: %q", err, line)
+		}
+		count[fields.ID]++
+	}
+	for id, n := range count {
+		if n != each {
+			t.Errorf("%d lines are about %s, want %d", n, id, each)
+		}
+	}
+	if len(count) != writers {
+		t.Errorf("the lines are about %v, want %d ids", count, writers)
 	}
 }
 
