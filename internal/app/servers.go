@@ -55,12 +55,13 @@ func (a *App) makeServers() error {
 		return err
 	}
 	answers := httpedge.Options{
-		Engine:   a.engine,
-		Embedded: a.opt.Store == StoreMemory,
-		Ready:    a.ready.Load,
-		Metrics:  a.metrics,
-		Gatherer: prometheus.GathererFunc(a.gather),
-		API:      a.traceHTTP(api),
+		Engine:      a.engine,
+		Embedded:    a.opt.Store == StoreMemory,
+		Ready:       a.ready.Load,
+		Metrics:     a.metrics,
+		Gatherer:    prometheus.GathererFunc(a.gather),
+		API:         a.traceHTTP(api),
+		APIPatterns: cost.Patterns(),
 	}
 	a.http = httpedge.NewServer(a.closeUnlessReady(httpedge.NewHandler(answers)), a.log)
 	if a.opt.MetricsAddr != "" {

@@ -24,13 +24,12 @@ import (
 
 // The paths that are served.
 const (
-	PathAPI     = "/v1/" // and what is below it
-	PathOpenAPI = "/openapi.yaml"
-
+	pathAPI          = "/v1/" // and what is below it
 	pathReservations = "/v1/reservations"
 	pathRecords      = "/v1/records"
 	pathRecordBatch  = "/v1/records:batch"
 	pathUsage        = "/v1/usage"
+	pathOpenAPI      = "/openapi.yaml"
 )
 
 // Bounds of calls over HTTP.
@@ -58,7 +57,10 @@ type api struct {
 	others   chan struct{} // holds one for each other call
 }
 
-// NewHandler returns the handler of PathAPI and PathOpenAPI: a server's calls as JSON, in the process. Requests that a
+// Patterns are what the handler of NewHandler answers, as http.ServeMux reads them.
+func Patterns() []string { return []string{pathAPI, "GET " + pathOpenAPI} }
+
+// NewHandler returns the handler of Patterns: a server's calls as JSON, and the file that describes them. Requests that a
 // browser sends for a page from elsewhere are refused, since nobody is asked who is calling.
 func NewHandler(s *Server) (http.Handler, error) {
 	a := &api{
@@ -81,7 +83,7 @@ func NewHandler(s *Server) (http.Handler, error) {
 	}
 	a.gateway = gateway
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+PathOpenAPI, serveOpenAPI)
+	mux.HandleFunc("GET "+pathOpenAPI, serveOpenAPI)
 	mux.HandleFunc("GET /v1/users/{user_id}/usage", a.userUsage)
 	mux.HandleFunc("GET "+pathUsage, a.usage)
 	mux.HandleFunc("POST "+pathReservations, func(w http.ResponseWriter, r *http.Request) {
@@ -89,7 +91,7 @@ func NewHandler(s *Server) (http.Handler, error) {
 	})
 	mux.HandleFunc("POST "+pathRecords, a.records)
 	mux.HandleFunc("POST "+pathRecordBatch, a.records)
-	mux.HandleFunc(PathAPI, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc(pathAPI, func(w http.ResponseWriter, r *http.Request) {
 		a.call(w, r, a.others, MaxBody, callTimeout)
 	})
 	foreign := http.NewCrossOriginProtection()
@@ -279,7 +281,7 @@ func writeRoutingError(
 		w.Header().Set("Allow", allow)
 		newProblem(code, "METHOD_NOT_ALLOWED", "this path is called with "+allow).write(w)
 	case http.StatusNotFound:
-		newProblem(code, "NOT_FOUND", "no call has this path: "+PathOpenAPI+" lists them").write(w)
+		newProblem(code, "NOT_FOUND", "no call has this path: "+pathOpenAPI+" lists them").write(w)
 	default:
 		newProblem(code, string(engine.InvalidArgument), "the path cannot be read").write(w)
 	}

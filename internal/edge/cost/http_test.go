@@ -356,7 +356,7 @@ func TestHeadersChangeNoCall(t *testing.T) {
 
 func TestTheOpenAPIFileNamesEveryPath(t *testing.T) {
 	url, _ := serve(t, &fakeEngine{}, nil)
-	got := send(t, "GET", url+PathOpenAPI, "")
+	got := send(t, "GET", url+pathOpenAPI, "")
 	var doc struct {
 		Paths map[string]map[string]any `yaml:"paths"`
 	}

@@ -22,9 +22,6 @@ const (
 	PathAlive   = "/healthz"
 	PathReady   = "/readyz"
 	PathMetrics = "/metrics"
-	// PathAPI, with what is below it, and PathOpenAPI are answered by Options.API.
-	PathAPI     = "/v1/"
-	PathOpenAPI = "/openapi.yaml"
 )
 
 // Bounds of the server.
@@ -60,7 +57,9 @@ type Options struct {
 	Metrics  *telemetry.Metrics
 	Gatherer prometheus.Gatherer // what PathMetrics shows
 	Now      func() time.Time    // nil for time.Now
-	API      http.Handler        // of PathAPI and PathOpenAPI; nil for none
+	// API answers APIPatterns, as http.ServeMux reads them; nil for none.
+	API         http.Handler
+	APIPatterns []string
 }
 
 // handler holds what the handlers share.
@@ -70,7 +69,7 @@ type handler struct {
 	questions chan struct{} // holds one for each question that the store is being asked
 }
 
-// NewHandler returns the handler of all paths. A path that is not served is a 404, and on all but PathAPI another method
+// NewHandler returns the handler of all paths. A path that is not served is a 404, and on all but the API's another method
 // than GET or HEAD a 405.
 func NewHandler(opt Options) http.Handler {
 	if opt.Now == nil {
@@ -86,8 +85,9 @@ func NewHandler(opt Options) http.Handler {
 	mux.HandleFunc("GET "+PathHealth, h.health)
 	h.observe(mux)
 	if opt.API != nil {
-		mux.Handle(PathAPI, opt.API)
-		mux.Handle("GET "+PathOpenAPI, opt.API)
+		for _, pattern := range opt.APIPatterns {
+			mux.Handle(pattern, opt.API)
+		}
 	}
 	return mux
 }
