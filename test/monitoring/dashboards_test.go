@@ -3,6 +3,7 @@ package monitoring_test
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ratelimitd/ratelimitd/test/harness"
@@ -45,6 +46,34 @@ func TestDashboards(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTheDashboardAndTheAlertHaveOnePace compares what the panel of how long budgets last takes for the pace of spending with the rule
+// that the alert goes by.
+func TestTheDashboardAndTheAlertHaveOnePace(t *testing.T) {
+	var pace string
+	for _, group := range groups(t) {
+		for _, rule := range group.Rules {
+			if rule.Record == "namespace_job:ratelimitd_spent_usd:rate1h" {
+				pace = strings.TrimPrefix(strings.Join(strings.Fields(rule.Expr), " "), "sum by (namespace, job) ")
+			}
+		}
+	}
+	d, err := monitoring.ReadDashboard(harness.Root(t), "money")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ofAll := strings.NewReplacer(`{job="$job",namespace="$namespace"}`, "", `job="$job",namespace="$namespace",`, "")
+	for _, panel := range d.Panels {
+		if panel.Title != "Runs out in" {
+			continue
+		}
+		if shown := ofAll.Replace(panel.Targets[0].Expr); pace == "" || !strings.Contains(shown, "sum"+pace) {
+			t.Errorf("%q shows %s, want the pace to be sum%s", panel.Title, shown, pace)
+		}
+		return
+	}
+	t.Error("no panel says how long budgets last")
 }
 
 // checkPanel checks that a panel says what it shows, in which unit, and whom it asks.
