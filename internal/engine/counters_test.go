@@ -165,6 +165,16 @@ func TestSeriesOfPoliciesLongGoneEnd(t *testing.T) {
 	})
 }
 
+// TestAPolicyCannotNameALimitAsMetricsNameNone holds the names that a policy may give to those that metrics say in their place.
+func TestAPolicyCannotNameALimitAsMetricsNameNone(t *testing.T) {
+	for name, refused := range map[string]bool{telemetry.LimitOwn: true, telemetry.LimitNone: true, "hour": false} {
+		text := "domain: a\nsubjects: {user: {key: k}}\nglobal: {limits: [{limit: 1/hour, name: " + name + "}]}\n"
+		if _, _, err := policy.Parse("p.yaml", []byte(text), policy.Adjustments{}); (err != nil) != refused {
+			t.Errorf("a limit is called %s: %v; want it refused: %v", name, err, refused)
+		}
+	}
+}
+
 func TestLimitsOfOneNameAreCountedApart(t *testing.T) {
 	m := telemetry.NewMetrics(prometheus.NewRegistry())
 	c := newCounters(m)

@@ -132,6 +132,19 @@ func TestParseRefuses(t *testing.T) {
 			[]string{`:4: plans.override: is a name that ratelimitd uses itself; name the plan otherwise`},
 		},
 		{
+			"limits of reserved names",
+			head + `global:
+  limits:
+    - {limit: 10 USD/day, name: own}
+    - {limit: 1/day, name: none}
+    - {limit: 1/hour, name: owner}
+`,
+			[]string{
+				`:6: global.limits[0].name: "own" is a name that ratelimitd uses itself; write another one`,
+				`:7: global.limits[1].name: "none" is a name that ratelimitd uses itself; write another one`,
+			},
+		},
+		{
 			"an unknown plan", strings.Replace(head, "default_plan: standard", "default_plan: standart", 1),
 			[]string{`:2: subjects.user.default_plan: "standart" is not a plan; write one that stands under plans; ` +
 				`did you mean "standard"?`},

@@ -286,6 +286,8 @@ func (r *report) readText(n *yaml.Node, sh *shape, v *value) bool {
 		r.wrong(v.place, "is %s; write it in quotes: %s", nodeText(n), strconv.Quote(n.Value))
 	case sh.values != nil && !slices.Contains(sh.values, n.Value):
 		r.wrong(v.place, "%s is not known; write %s%s", quoted(n.Value), sh.wanted(), didYouMean(n.Value, sh.values))
+	case slices.Contains(sh.reserved, n.Value):
+		r.wrong(v.place, "%s is a name that ratelimitd uses itself; write another one", quoted(n.Value))
 	case sh.pattern != nil && !sh.pattern.MatchString(n.Value):
 		r.wrong(v.place, "%s does not fit; write %s", quoted(n.Value), sh.wanted())
 	default:

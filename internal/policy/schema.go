@@ -64,6 +64,9 @@ func (sh *shape) inline(defined map[string]any) map[string]any {
 		if sh.values != nil {
 			schema["enum"] = sh.values
 		}
+		if sh.reserved != nil {
+			schema["not"] = map[string]any{"enum": sh.reserved}
+		}
 	}
 	switch sh.fallback {
 	case "":

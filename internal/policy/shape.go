@@ -33,6 +33,8 @@ type shape struct {
 	// number is the JSON type of a text that may be written as a number too, "number" or "integer"; it needs a check.
 	number string
 	values []string
+	// reserved are texts that would fit and may not be written, since ratelimitd uses them itself.
+	reserved []string
 	// check refuses what a pattern cannot tell, as an overflow, with what to write instead.
 	check    func(string) error
 	fallback string // the value of a field that is left out, for editors
@@ -63,6 +65,10 @@ var (
 	limitName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
 	someText  = regexp.MustCompile(`[\s\S]`) // anything but nothing
 )
+
+// reservedNames are what metrics, spans and logs say in the place of a limit's name: of limits that an override or a descriptor
+// brought, and where no limit decided. They are telemetry.LimitOwn and telemetry.LimitNone, which this package does not know.
+func reservedNames() []string { return []string{"none", "own"} }
 
 // policyShape describes a whole policy file.
 func policyShape() *shape {
@@ -188,7 +194,7 @@ func limitsShape() *shape {
 					kind: textKind,
 					doc: "The limit's name in metrics and statistics; by default its period, for a calendar window with calendar_ " +
 						"before it.",
-					pattern: limitName, patternText: "at most 32 lower-case letters, digits, _ and -",
+					pattern: limitName, patternText: "at most 32 lower-case letters, digits, _ and -", reserved: reservedNames(),
 				}},
 				{name: "shadow", shape: &shape{
 					kind: flagKind, doc: "Evaluate and count the limit, but never enforce it.", fallback: "false",
