@@ -142,20 +142,18 @@ func (c *clerk) balance() {
 		sh := &c.s.shards[i]
 		for _, h := range sh.holds {
 			holds++
-			bytes += h.bytes
-			if h.bytes != h.size() {
-				c.t.Fatalf("hold %s takes %d bytes, %d are counted", h.id, h.size(), h.bytes)
-			}
+			bytes += h.size()
 			if h.ended {
-				answers += h.bytes
+				answers += h.size()
 			} else {
-				kept += h.kept
+				kept += h.unsettled.kept
 			}
-			if len(h.shares) == 0 {
+			if h.unsettled == nil {
 				known[h.first]++
+				continue
 			}
-			for j := range h.shares {
-				known[h.shares[j].sub]++
+			for _, part := range h.shares() {
+				known[part.sub]++
 			}
 		}
 		for _, sub := range sh.subjects {

@@ -23,6 +23,13 @@ func (s *Store) prune(sh *shard, sub *subject, now int64) {
 	}
 }
 
+// pruneHold ends the leases that are over of all subjects of a hold, under the locks of their shards.
+func (s *Store) pruneHold(h *hold, now int64) {
+	for _, part := range h.shares() {
+		s.prune(&s.shards[part.shard], part.sub, now)
+	}
+}
+
 // expire ends a share whose lease is over; the caller takes it out of its list.
 func (s *Store) expire(sh *shard, part *share) {
 	h, hg := part.hold, part.sub.holding
@@ -32,7 +39,7 @@ func (s *Store) expire(sh *shard, part *share) {
 			hg.held[u] -= part.has[u]
 		}
 	}
-	if h.releases {
+	if h.unsettled.releases {
 		for _, u := range []store.Unit{store.Tokens, store.USD} {
 			part.change(u, 0, 0, 0)
 		}
@@ -41,19 +48,18 @@ func (s *Store) expire(sh *shard, part *share) {
 		s.onLapse(1, part.has.usd())
 	}
 	if h.first == part.sub {
-		s.finishHold(sh, h, h.expires+us(store.KeepAnswers))
+		s.finishHold(sh, h)
 	}
 }
 
-// finishHold notes that a hold has ended, and when it is to be forgotten, under its first subject's shard's lock.
-func (s *Store) finishHold(sh *shard, h *hold, forget int64) {
-	h.forget = forget
+// finishHold notes that a hold has ended, under its first subject's shard's lock.
+func (s *Store) finishHold(sh *shard, h *hold) {
 	if h.ended {
 		sh.ended.remove(h)
 	} else {
 		h.ended = true
-		s.kept.Add(-h.kept)
-		s.answers.Add(h.bytes)
+		s.kept.Add(-h.unsettled.kept)
+		s.answers.Add(h.size())
 	}
 	sh.ended.push(h)
 }
@@ -62,19 +68,19 @@ func (s *Store) finishHold(sh *shard, h *hold, forget int64) {
 func (s *Store) forget(sh *shard, h *hold) {
 	if h.ended {
 		sh.ended.remove(h)
-		s.answers.Add(-h.bytes)
+		s.answers.Add(-h.size())
 	} else {
-		s.kept.Add(-h.kept)
+		s.kept.Add(-h.unsettled.kept)
 	}
 	delete(sh.holds, holdKey{h.first, h.id})
-	s.bytes.Add(-h.bytes)
+	s.bytes.Add(-h.size())
 	s.known.Add(-1)
-	if len(h.shares) == 0 {
+	if h.unsettled == nil {
 		h.first.holding.known.Add(-1)
 		return
 	}
-	for i := range h.shares {
-		h.shares[i].sub.holding.known.Add(-1)
+	for _, part := range h.shares() {
+		part.sub.holding.known.Add(-1)
 	}
 }
 
@@ -116,7 +122,7 @@ const forgetsPerCall = 2
 func (s *Store) forgetDue(sh *shard, now int64) {
 	for range forgetsPerCall {
 		h := sh.ended.oldest
-		if h == nil || now < h.forget {
+		if h == nil || now < h.forgetAt() {
 			return
 		}
 		s.forget(sh, h)

@@ -10,11 +10,10 @@ import (
 func (s *Store) keep(req *store.Request, slots []slot, now int64) *hold {
 	ask := req.Hold
 	h := &hold{
-		id: strings.Clone(ask.ID), fingerprint: ask.Fingerprint, status: store.Active, releases: ask.ReleaseOnExpiry,
-		at: now, expires: now + us(ask.Lease), shares: make([]share, 0, countSubjects(slots)), kept: keptFor(ask.ID, slots),
+		id: strings.Clone(ask.ID), fingerprint: ask.Fingerprint, status: store.Active, at: now, expires: now + us(ask.Lease),
+		held: amountsOf(ask.USD, ask.Tokens), unsettled: newUnsettled(countSubjects(slots)),
 	}
-	h.forget = h.expires + us(store.KeepAnswers)
-	h.held = amountsOf(ask.USD, ask.Tokens)
+	h.unsettled.releases, h.unsettled.kept = ask.ReleaseOnExpiry, keptFor(ask.ID, slots)
 	for i := range slots {
 		sl, c := &slots[i], &req.Checks[i]
 		takesSlot := c.Unit == store.Concurrent && c.Amount > 0
@@ -37,6 +36,16 @@ func (s *Store) keep(req *store.Request, slots []slot, now int64) *hold {
 	return h
 }
 
+// newUnsettled has room for the shares of some subjects. It must not grow: lists of leases point to them.
+func newUnsettled(subjects int) *unsettled {
+	u := new(unsettled)
+	u.shares = u.few[:0]
+	if subjects > fewShares {
+		u.shares = make([]share, 0, subjects)
+	}
+	return u
+}
+
 // countSubjects is how many subjects the checks name at most.
 func countSubjects(slots []slot) int {
 	n := 1
@@ -50,21 +59,23 @@ func countSubjects(slots []slot) int {
 
 // share is the hold's share of a check's subject, which it makes if there is none.
 func (h *hold) share(sl *slot) *share {
-	for i := range h.shares {
-		if h.shares[i].sub == sl.sub {
-			return &h.shares[i]
+	u := h.unsettled
+	for i := range u.shares {
+		if u.shares[i].sub == sl.sub {
+			return &u.shares[i]
 		}
 	}
-	h.shares = append(h.shares, share{hold: h, sub: sl.sub, shard: sl.index})
-	return &h.shares[len(h.shares)-1]
+	u.shares = append(u.shares, share{hold: h, sub: sl.sub, shard: sl.index})
+	return &u.shares[len(u.shares)-1]
 }
 
 // link makes a new hold known, and its shares to their subjects.
 func (s *Store) link(h *hold, sh *shard) {
-	h.first = h.shares[0].sub
+	shares := h.shares()
+	h.first = shares[0].sub
 	sh.add(h)
-	for i := range h.shares {
-		part := &h.shares[i]
+	for i := range shares {
+		part := &shares[i]
 		hg := part.sub.hold()
 		hg.known.Add(1)
 		part.epoch = hg.epoch
@@ -74,8 +85,8 @@ func (s *Store) link(h *hold, sh *shard) {
 		}
 	}
 	s.known.Add(1)
-	s.kept.Add(h.kept)
-	s.accountHold(h)
+	s.kept.Add(h.unsettled.kept)
+	s.accountHold(h, 0)
 }
 
 // add makes a hold known.
@@ -94,10 +105,9 @@ func (sub *subject) hold() *holding {
 	return sub.holding
 }
 
-// accountHold brings the counts of bytes up to date with what a hold takes now.
-func (s *Store) accountHold(h *hold) {
-	change := h.size() - h.bytes
-	h.bytes += change
+// accountHold brings the counts of bytes up to date with what a hold takes now, which was counted with a size before.
+func (s *Store) accountHold(h *hold, before int64) {
+	change := h.size() - before
 	s.bytes.Add(change)
 	if h.ended {
 		s.answers.Add(change)
@@ -111,7 +121,7 @@ func (s *Store) lookup(sl *slot, id string, now int64) *hold {
 	}
 	s.prune(sl.shard, sl.sub, now)
 	h := sl.shard.holds[holdKey{sl.sub, id}]
-	if h != nil && now >= h.forget {
+	if h != nil && now >= h.forgetAt() {
 		s.forget(sl.shard, h)
 		return nil
 	}

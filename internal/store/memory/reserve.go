@@ -27,8 +27,8 @@ func (s *Store) missing(set []slot, h *hold) []slot {
 		return nil
 	}
 next:
-	for i := range h.shares {
-		index := h.shares[i].shard
+	for _, part := range h.shares() {
+		index := part.shard
 		for j := range set {
 			if set[j].index == index {
 				continue next
@@ -84,9 +84,7 @@ func (s *Store) extend(req *store.Request, slots []slot, now int64, ans *store.A
 	case req.Hold.Fingerprint != 0 && req.Hold.Fingerprint != h.fingerprint:
 		return mismatch(req.Hold.ID)
 	}
-	for i := range h.shares {
-		s.prune(&s.shards[h.shares[i].shard], h.shares[i].sub, now)
-	}
+	s.pruneHold(h, now)
 	if h.stands(now).Status != store.Active {
 		s.ask(req, slots, now, ans)
 		ans.Hold = h.stands(now)
@@ -106,14 +104,14 @@ func (s *Store) extend(req *store.Request, slots []slot, now int64, ans *store.A
 			}
 		}
 	}
-	for i := range h.shares {
-		part := &h.shares[i]
+	shares := h.shares()
+	for i := range shares {
+		part := &shares[i]
 		part.sub.holding.leasesOf(part).remove(part)
 	}
 	h.expires = now + us(req.Hold.Lease)
-	h.forget = h.expires + us(store.KeepAnswers)
-	for i := range h.shares {
-		part := &h.shares[i]
+	for i := range shares {
+		part := &shares[i]
 		part.sub.holding.leasesOf(part).add(part)
 		s.account(part.sub)
 	}
@@ -153,13 +151,14 @@ func passNothing(req *store.Request, ans *store.Answer) {
 
 // raise raises what a hold holds.
 func (s *Store) raise(h *hold, req *store.Request, slots []slot, now int64) {
+	shares := h.shares()
 	for i := range slots {
 		sl, c := &slots[i], &req.Checks[i]
 		if !holds(c.Unit) || sl.sub == nil {
 			continue
 		}
-		for j := range h.shares {
-			if part := &h.shares[j]; part.sub == sl.sub && c.Amount > part.has[place(c.Unit)] {
+		for j := range shares {
+			if part := &shares[j]; part.sub == sl.sub && c.Amount > part.has[place(c.Unit)] {
 				part.change(c.Unit, c.Amount, longest(c.Limits), now)
 				sl.log = sl.sub.log(c.Unit)
 			}
@@ -167,8 +166,8 @@ func (s *Store) raise(h *hold, req *store.Request, slots []slot, now int64) {
 	}
 	h.held = amountsOf(max(h.held.usd(), req.Hold.USD), max(h.held.tokens(), req.Hold.Tokens))
 	// A limit that has gone since asks for nothing; its log has the hold all the same, for when the limit comes back.
-	for i := range h.shares {
-		part := &h.shares[i]
+	for i := range shares {
+		part := &shares[i]
 		for _, unit := range []store.Unit{store.USD, store.Tokens} {
 			if has := part.has[place(unit)]; has > 0 && has < h.held[place(unit)] {
 				part.change(unit, h.held[place(unit)], 0, now)

@@ -45,7 +45,7 @@ func (s *Store) settle(st *store.Settlement, parts []slot, out *store.Settled) (
 		if h, err = s.bookWithout(st, parts, now); err != nil {
 			return now, err
 		}
-	case h.end != nil:
+	case h.unsettled == nil:
 		if h.end.fingerprint != st.Fingerprint {
 			return now, mismatch(st.ID)
 		}
@@ -66,31 +66,28 @@ func (s *Store) settle(st *store.Settlement, parts []slot, out *store.Settled) (
 
 // settleHold puts what was really used in the place of what was held, and frees the slots.
 func (s *Store) settleHold(h *hold, st *store.Settlement, now int64) {
-	for i := range h.shares {
-		s.prune(&s.shards[h.shares[i].shard], h.shares[i].sub, now)
-	}
-	end := &ending{was: h.stands(now).Status, fingerprint: st.Fingerprint, at: now, memo: append([]byte(nil), st.Memo...)}
-	h.status = store.Closed
+	s.pruneHold(h, now)
+	shares := h.shares()
+	s.finishHold(&s.shards[shares[0].shard], h)
+	before := h.size()
+	h.was, h.status = h.stands(now).Status, store.Closed
+	h.end = endingOf(st, now)
 	switch {
 	case st.Release:
-		h.status = store.Released
+		h.status, h.end.spent = store.Released, amounts{}
 	case st.Keep:
-		end.spent = h.held
-	default:
-		end.spent = spentBy(st)
+		h.end.spent = h.held
 	}
-	h.end = end
-	s.finishHold(&s.shards[h.shares[0].shard], h, now+us(store.KeepAnswers))
-	for i := range h.shares {
-		part := &h.shares[i]
-		s.settleShare(part, st, end.spent, now)
+	for i := range shares {
+		part := &shares[i]
+		s.settleShare(part, st, h.end.spent, now)
 		if i > 0 {
 			part.sub.holding.known.Add(-1)
 		}
 		s.account(part.sub)
 	}
-	h.shares = nil
-	s.accountHold(h)
+	h.unsettled = nil
+	s.accountHold(h, before)
 }
 
 // settleShare takes a share out of its subject, which counts what was spent.
@@ -119,9 +116,9 @@ func keepFor(st *store.Settlement, k key) (usd, tokens int64) {
 	return 0, 0
 }
 
-// spentBy is what a settlement says was spent.
-func spentBy(st *store.Settlement) amounts {
-	return amountsOf(st.USD, st.Tokens)
+// endingOf is how a settlement ends a hold: at what it says was spent.
+func endingOf(st *store.Settlement, now int64) ending {
+	return ending{fingerprint: st.Fingerprint, at: now, spent: amountsOf(st.USD, st.Tokens), memo: string(st.Memo)}
 }
 
 // bookWithout books a settlement of an id that is not known. One that does not say where gives the id's places in lines up.
@@ -160,15 +157,14 @@ func (s *Store) bookWithout(st *store.Settlement, parts []slot, now int64) (*hol
 func (s *Store) remember(st *store.Settlement, first *slot, now int64) *hold {
 	s.ensure(first)
 	h := &hold{
-		first: first.sub, id: strings.Clone(st.ID), status: store.Closed, at: min(st.Book, now), expires: now,
-		end: &ending{was: store.NoHold, fingerprint: st.Fingerprint, at: now, spent: spentBy(st), memo: append([]byte(nil), st.Memo...)},
+		first: first.sub, id: strings.Clone(st.ID), was: store.NoHold, status: store.Closed, at: min(st.Book, now), expires: now,
+		end: endingOf(st, now),
 	}
 	first.sub.hold().known.Add(1)
 	first.shard.add(h)
 	s.known.Add(1)
-	s.accountHold(h)
-	h.ended, h.forget = true, now+us(store.KeepAnswers)
-	s.answers.Add(h.bytes)
+	h.ended = true
+	s.accountHold(h, 0)
 	first.shard.ended.push(h)
 	return h
 }
@@ -176,7 +172,7 @@ func (s *Store) remember(st *store.Settlement, first *slot, now int64) *hold {
 // tell tells how a hold was settled.
 func (h *hold) tell(out *store.Settled) {
 	*out = store.Settled{
-		Was: h.end.was, Status: h.status, Now: h.end.at, At: h.at, HeldUSD: h.held.usd(), HeldTokens: h.held.tokens(),
+		Was: h.was, Status: h.status, Now: h.end.at, At: h.at, HeldUSD: h.held.usd(), HeldTokens: h.held.tokens(),
 		USD: h.end.spent.usd(), Tokens: h.end.spent.tokens(), Memo: append(out.Memo[:0], h.end.memo...),
 	}
 }
