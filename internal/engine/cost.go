@@ -8,7 +8,8 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
-// Bounds of what callers of the cost API may send, over all edges.
+// Bounds of what callers of the cost API may send. The edge refuses what is beyond them, field by field, so that the engine is
+// never asked it.
 const (
 	// MinTTL is the shortest lease of a reservation.
 	MinTTL = store.MinLease
@@ -136,7 +137,6 @@ type Extended struct {
 // Settlement is what a model call has really used.
 type Settlement struct {
 	ReservationID string
-	Key           string        // the caller's idempotency key; empty for none
 	Usage         *budget.Usage // nil: not known
 	Model         string        // that really ran; empty for the reserved one
 	Outcome       string        // "success", "error", "cancelled", "timeout": a word for logs; it decides nothing when usage is known

@@ -127,10 +127,6 @@ func quoted(text string) string {
 	return strconv.Quote(text)
 }
 
-func wrongField(field, text string) *CostError {
-	return &CostError{Reason: InvalidArgument, Field: field, Text: field + " " + text}
-}
-
 // errNotFound is the answer to a reservation id that nothing is known of.
 func errNotFound(err error) *CostError {
 	return &CostError{

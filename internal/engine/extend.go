@@ -14,10 +14,7 @@ import (
 // CostError or with ctx's error. A reservation that holds nothing, as when it was made while the store was away, is
 // told to go on.
 func (e *Engine) Extend(ctx context.Context, x *Extension) (*Extended, error) {
-	ttl, err := x.check()
-	if err != nil {
-		return nil, err
-	}
+	ttl := lease(x.TTL)
 	tok, err := parseToken(x.ReservationID)
 	if err != nil {
 		return nil, errNotFound(err)
@@ -43,17 +40,6 @@ func (e *Engine) Extend(ctx context.Context, x *Extension) (*Extended, error) {
 		return nil, cost
 	}
 	return e.extended(sc, from, ttl)
-}
-
-// check errs with a CostError for what is out of bounds, and returns the lease.
-func (x *Extension) check() (time.Duration, error) {
-	if err := checkCount("max_output_tokens", x.MaxOutputTokens); err != nil {
-		return 0, err
-	}
-	if err := checkMoney("max_cost_usd", x.MaxCost); err != nil {
-		return 0, err
-	}
-	return lease(x.TTL)
 }
 
 // prepareExtension makes the call that asks for what the reservation is to hold in all.

@@ -89,7 +89,7 @@ func TestMoneyIsCountedByTheNameOfItsPriceInThePolicy(t *testing.T) {
 			b.settleUp(s)
 		}, map[string]float64{"held claude": 100_000, "released claude": 100_000, "saved claude": 60_000}},
 		{"a release", "", func(b *bench) {
-			if _, err := b.Release(b.t.Context(), b.reserve(asking("sonnet")).ReservationID, ""); err != nil {
+			if _, err := b.Release(b.t.Context(), b.reserve(asking("sonnet")).ReservationID); err != nil {
 				b.t.Fatal(err)
 			}
 		}, map[string]float64{"held claude": 100_000, "released claude": 100_000}},
@@ -249,7 +249,7 @@ func TestTheTimeOfAQueryIsFromItsAdmissionToItsSettlement(t *testing.T) {
 		for range 2 { // a repeat is no query
 			b.settleUp(&Settlement{ReservationID: g.ReservationID, Usage: &budget.Usage{Input: 1}})
 		}
-		if _, err := b.Release(t.Context(), dropped.ReservationID, ""); err != nil {
+		if _, err := b.Release(t.Context(), dropped.ReservationID); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := b.Record(t.Context(), &Record{Spender: of("a", 0, 0).Spender, Key: "k"}); err != nil {
@@ -327,7 +327,7 @@ func TestTheTimeInTheStoreIsToldApart(t *testing.T) {
 			}
 		}
 		before := watch.InStore()
-		if _, err := b.Release(ctx, g.ReservationID, ""); err != nil || watch.InStore()-before != takes {
+		if _, err := b.Release(ctx, g.ReservationID); err != nil || watch.InStore()-before != takes {
 			t.Errorf("a release spent %s in the store (%v), want %s", watch.InStore()-before, err, takes)
 		}
 		const all = 10

@@ -12,9 +12,6 @@ import (
 // Quote tells what a call would cost and whether it would be admitted now. It takes nothing. It errs with a CostError, also while
 // the store is away, or with ctx's error. While rate limiting is switched off, everything would be admitted.
 func (e *Engine) Quote(ctx context.Context, q *QuoteAsk) (*Quotation, error) {
-	if err := q.check(); err != nil {
-		return nil, err
-	}
 	snapshot := e.opt.Policy()
 	d := demand{ask: q.Ask, rate: e.rateOf(snapshot, q.Spender.Model, time.Now().UnixMicro())}
 	if !d.rate.allowed(snapshot) && q.Ask.MaxCost == 0 {
@@ -30,17 +27,6 @@ func (e *Engine) Quote(ctx context.Context, q *QuoteAsk) (*Quotation, error) {
 		return quotation, nil
 	}
 	return quotation, e.look(ctx, snapshot, q, &d, quotation)
-}
-
-// check errs with a CostError for what is out of bounds.
-func (q *QuoteAsk) check() error {
-	if err := q.Spender.check(); err != nil {
-		return err
-	}
-	if err := checkCount("expected_output_tokens", q.ExpectedOutputTokens); err != nil {
-		return err
-	}
-	return q.Ask.check()
 }
 
 // look asks how the decision would come out.

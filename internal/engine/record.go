@@ -13,9 +13,6 @@ import (
 // policy says; a price of the provider is always taken. It errs with a CostError or with ctx's error; a record that was not
 // acknowledged may be repeated.
 func (e *Engine) Record(ctx context.Context, r *Record) (*Receipt, error) {
-	if err := r.check(); err != nil {
-		return nil, err
-	}
 	snapshot := e.opt.Policy()
 	now := time.Now()
 	occurred := r.Occurred
@@ -44,25 +41,6 @@ func (e *Engine) Record(ctx context.Context, r *Record) (*Receipt, error) {
 		})
 	}
 	return receiptOf(out), nil
-}
-
-// check errs with a CostError for what is out of bounds.
-func (r *Record) check() error {
-	if err := r.Spender.check(); err != nil {
-		return err
-	}
-	if r.Key == "" {
-		return wrongField("idempotency_key", "is empty: a record needs one, so that it is booked once")
-	}
-	if err := checkText("idempotency_key", r.Key, MaxKey); err != nil {
-		return err
-	}
-	if r.ProviderCost != nil {
-		if err := checkMoney("provider_cost_usd", *r.ProviderCost); err != nil {
-			return err
-		}
-	}
-	return checkUsage(&r.Usage)
 }
 
 // fingerprint stands for all that is reported but the key.

@@ -31,11 +31,7 @@ type reserving struct {
 // ctx's error; then nothing is held. While the store is away the tiers' on_store_failure decides: the grant may then be of
 // nothing, with a warning, and its settlement is booked. So it is, without being booked, while rate limiting is switched off.
 func (e *Engine) Reserve(ctx context.Context, r *Reservation) (*Grant, error) {
-	ttl, err := r.check()
-	if err != nil {
-		return nil, err
-	}
-	rv := &reserving{scratch: e.take(), engine: e, asked: r, output: r.Ask.MaxOutputTokens, ttl: ttl}
+	rv := &reserving{scratch: e.take(), engine: e, asked: r, output: r.Ask.MaxOutputTokens, ttl: lease(r.TTL)}
 	defer e.giveTimed(ctx, rv.scratch)
 	if err := rv.prepare(); err != nil {
 		return nil, err
@@ -44,23 +40,6 @@ func (e *Engine) Reserve(ctx context.Context, r *Reservation) (*Grant, error) {
 		return rv.unheld(Warning{Code: WarnDisabled, Text: "nothing is held: rate limiting is switched off"}), nil
 	}
 	return rv.run(ctx)
-}
-
-// check errs with a CostError for what is out of bounds, and returns the lease.
-func (r *Reservation) check() (time.Duration, error) {
-	if err := r.Spender.check(); err != nil {
-		return 0, err
-	}
-	if err := r.Ask.check(); err != nil {
-		return 0, err
-	}
-	if err := checkText("idempotency_key", r.Key, MaxKey); err != nil {
-		return 0, err
-	}
-	if r.Wait < 0 || r.Wait > MaxWait {
-		return 0, wrongField("wait_timeout", fmt.Sprintf("is %s; it must be between 0s and %s", r.Wait, MaxWait))
-	}
-	return lease(r.TTL)
 }
 
 // fingerprint stands for all that is asked but the wait: who repeats a call may have less patience left.

@@ -19,9 +19,6 @@ const releasePrint = 1
 // or with ctx's error; a settlement that was not acknowledged may be repeated. While rate limiting is switched off, and for what
 // was reserved then, the receipt says what the call costs and nothing is booked.
 func (e *Engine) Settle(ctx context.Context, s *Settlement) (*Receipt, error) {
-	if err := s.check(); err != nil {
-		return nil, err
-	}
 	tok, err := parseToken(s.ReservationID)
 	if err != nil {
 		return nil, errNotFound(err)
@@ -39,25 +36,7 @@ func (e *Engine) Settle(ctx context.Context, s *Settlement) (*Receipt, error) {
 	return receipt, nil
 }
 
-// check errs with a CostError for what is out of bounds.
-func (s *Settlement) check() error {
-	for _, text := range []struct {
-		field, value string
-		most         int
-	}{{"idempotency_key", s.Key, MaxKey}, {"model", s.Model, MaxModel}, {"outcome", s.Outcome, MaxID}} {
-		if err := checkText(text.field, text.value, text.most); err != nil {
-			return err
-		}
-	}
-	if s.ProviderCost != nil {
-		if err := checkMoney("provider_cost_usd", *s.ProviderCost); err != nil {
-			return err
-		}
-	}
-	return checkUsage(s.Usage)
-}
-
-// fingerprint stands for all that is reported; the key is not part of it, since the reservation's id is the settlement's.
+// fingerprint stands for all that is reported.
 func (s *Settlement) fingerprint() uint64 {
 	d := newDigest("settlement")
 	d.usage(s.Usage)
@@ -179,12 +158,8 @@ func receiptOf(out *store.Settled) *Receipt {
 }
 
 // Release ends a reservation whose call was not made: what it holds, and its slot, are free again. The request stays counted,
-// unless the policy says otherwise. The key is not needed: the reservation's id is the release's. It errs with a CostError or
-// with ctx's error.
-func (e *Engine) Release(ctx context.Context, reservationID, key string) (*Receipt, error) {
-	if err := checkText("idempotency_key", key, MaxKey); err != nil {
-		return nil, err
-	}
+// unless the policy says otherwise. It errs with a CostError or with ctx's error.
+func (e *Engine) Release(ctx context.Context, reservationID string) (*Receipt, error) {
 	tok, err := parseToken(reservationID)
 	if err != nil {
 		return nil, errNotFound(err)

@@ -116,16 +116,15 @@ func wantReceipt(t *testing.T, got *Receipt, want Receipt, warning string) {
 func TestAReservationIsSettledOnce(t *testing.T) {
 	runCost(t, "", nil, func(t *testing.T, b *bench) {
 		g := b.reserve(of("a", 100, 100))
-		s := &Settlement{ReservationID: g.ReservationID, Key: "first", Usage: &budget.Usage{Input: 10}}
+		s := &Settlement{ReservationID: g.ReservationID, Usage: &budget.Usage{Input: 10}}
 		b.settleUp(s)
-		s.Key = "another" // the reservation is what is settled, whatever the key
 		if !b.settleUp(s).Duplicate {
-			t.Error("a repeat under another key is not a duplicate")
+			t.Error("a repeat is not a duplicate")
 		}
 		s.Usage = &budget.Usage{Input: 11}
 		_, err := b.Settle(t.Context(), s)
 		wantReason(t, err, IdempotencyMismatch)
-		_, err = b.Release(t.Context(), g.ReservationID, "")
+		_, err = b.Release(t.Context(), g.ReservationID)
 		wantReason(t, err, ReservationNotActive)
 		_, err = b.Extend(t.Context(), &Extension{ReservationID: g.ReservationID})
 		wantReason(t, err, ReservationNotActive)
@@ -181,7 +180,7 @@ func TestAReservationThatNobodyKnowsIsBookedForADay(t *testing.T) {
 		}
 		b.wantMoney("a", 157_000, 150_000)
 		tok.id = randomID()
-		_, err = b.Release(t.Context(), tok.encode(), "")
+		_, err = b.Release(t.Context(), tok.encode())
 		wantReason(t, err, ReservationNotFound)
 		time.Sleep(25 * time.Hour)
 		s.ReservationID = tok.encode()
@@ -190,7 +189,7 @@ func TestAReservationThatNobodyKnowsIsBookedForADay(t *testing.T) {
 		for _, id := range []string{"", "x", "no token", tok.encode()[1:]} {
 			_, err := b.Settle(t.Context(), &Settlement{ReservationID: id})
 			wantReason(t, err, ReservationNotFound)
-			_, err = b.Release(t.Context(), id, "")
+			_, err = b.Release(t.Context(), id)
 			wantReason(t, err, ReservationNotFound)
 			_, err = b.Extend(t.Context(), &Extension{ReservationID: id})
 			wantReason(t, err, ReservationNotFound)
@@ -221,7 +220,7 @@ func TestAReleaseGivesBackWhatIsHeld(t *testing.T) {
 			b.decide(user("a", 1))
 			b.reserve(of("b", 1, 0))
 			for i := range 3 {
-				got, err := b.Release(t.Context(), g.ReservationID, "k")
+				got, err := b.Release(t.Context(), g.ReservationID)
 				if err != nil || got.ReleasedUSD != 150_000 || got.CostUSD != 0 || got.Status != store.Released || got.Duplicate != (i > 0) {
 					t.Fatalf("got %+v, %v", got, err)
 				}
@@ -253,7 +252,7 @@ func TestAReleaseGivesItsOwnRequestBack(t *testing.T) {
 			for b.requests("a") < 5 {
 				b.decide(user("a", 1))
 			}
-			if _, err := b.Release(t.Context(), g.ReservationID, ""); err != nil {
+			if _, err := b.Release(t.Context(), g.ReservationID); err != nil {
 				t.Fatal(err)
 			}
 			if got := b.requests("a"); got != tc.left {
@@ -295,7 +294,7 @@ func TestARequestIsGivenBackOnceThoughItsOverrideChanges(t *testing.T) {
 		g := b.reserve(of("a", 1, 0))
 		time.Sleep(time.Second)
 		b.decide(user("a", 1))
-		if _, err := b.Release(t.Context(), g.ReservationID, ""); err != nil {
+		if _, err := b.Release(t.Context(), g.ReservationID); err != nil {
 			t.Fatal(err)
 		}
 		if got := b.requests("a"); got != 2 || moving.given != 1 || moving.changes != 0 {
@@ -482,9 +481,6 @@ func TestARecordIsBookedOnceWhenItHappened(t *testing.T) {
 		r.Usage.Input++
 		_, err := b.Record(t.Context(), r)
 		wantReason(t, err, IdempotencyMismatch)
-		r.Key = ""
-		_, err = b.Record(t.Context(), r)
-		wantReason(t, err, InvalidArgument)
 		r.Key, r.Spender.Model = "k2", "unheard of"
 		_, err = b.Record(t.Context(), r)
 		wantReason(t, err, PriceUnknown)

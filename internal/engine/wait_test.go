@@ -32,7 +32,7 @@ func (b *bench) fill() []string {
 
 func (b *bench) release(id string) {
 	b.t.Helper()
-	if _, err := b.Release(b.t.Context(), id, ""); err != nil {
+	if _, err := b.Release(b.t.Context(), id); err != nil {
 		b.t.Error(err)
 	}
 }

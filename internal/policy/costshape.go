@@ -111,14 +111,14 @@ func unknownUsageShape() *shape {
 		return valuesShape(doc+more, ChargeHold.String(), ChargeInput.String(), ReleaseHold.String())
 	}
 	all := &shape{kind: objectKind, doc: doc + ", by its outcome.", short: word(".")}
-	for _, outcome := range outcomes() {
+	for _, outcome := range Outcomes() {
 		all.fields = append(all.fields, field{name: outcome, shape: word(" and with this outcome.")})
 	}
 	return all
 }
 
-// outcomes are how a call may end.
-func outcomes() []string { return []string{"success", "error", "cancelled", "timeout"} }
+// Outcomes are how a call may end, as callers say it.
+func Outcomes() []string { return []string{"success", "error", "cancelled", "timeout"} }
 
 // holdShape describes what a call by Envoy holds.
 func holdShape() *shape {

@@ -64,7 +64,7 @@ func readUnknownUsage(v *value, to map[string]UnknownUsage) {
 		return ChargeHold
 	}
 	to[""] = read(v.str()) // where the outcome is not known: the one word for all, if there is one
-	for _, outcome := range outcomes() {
+	for _, outcome := range Outcomes() {
 		text := v.str()
 		if text == "" {
 			text = v.get(outcome).str()
@@ -303,8 +303,8 @@ func (c *costText) meaning() []string {
 }
 
 func (c *costText) usageMeaning() string {
-	words := make([]string, 0, len(outcomes()))
-	for _, outcome := range outcomes() {
+	words := make([]string, 0, len(Outcomes()))
+	for _, outcome := range Outcomes() {
 		words = append(words, c.unknownUsage[outcome].String())
 	}
 	if u := c.unknownUsage[""]; u != ChargeHold {

@@ -89,10 +89,10 @@ func (f *fakeEngine) Settle(ctx context.Context, s *engine.Settlement) (*engine.
 	return f.receipt(), f.ask(ctx, s)
 }
 
-func (f *fakeEngine) Release(ctx context.Context, id, key string) (*engine.Receipt, error) {
+func (f *fakeEngine) Release(ctx context.Context, id string) (*engine.Receipt, error) {
 	r := f.receipt()
 	r.Status = store.Released
-	return r, f.ask(ctx, []string{id, key})
+	return r, f.ask(ctx, id)
 }
 
 func (f *fakeEngine) Record(ctx context.Context, r *engine.Record) (*engine.Receipt, error) {

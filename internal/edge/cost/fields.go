@@ -13,6 +13,7 @@ import (
 
 	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/engine"
+	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
 
@@ -185,12 +186,11 @@ func notBase64URL(r rune) bool {
 	}
 }
 
-// outcome is how a call ended, a word of a fixed set.
+// outcome is how a call ended, a word of policy.Outcomes; empty if it is unset.
 func (f *fields) outcome(word string) string {
-	switch word {
-	case "", "success", "error", "cancelled", "timeout":
-	default:
-		f.bad("outcome", "is no outcome: send success, error, cancelled or timeout, or leave it out")
+	words := policy.Outcomes()
+	if last := len(words) - 1; word != "" && !slices.Contains(words, word) {
+		f.bad("outcome", "is no outcome: send %s or %s, or leave it out", strings.Join(words[:last], ", "), words[last])
 	}
 	return word
 }

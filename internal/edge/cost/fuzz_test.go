@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/ratelimitd/ratelimitd/internal/budget"
 	"github.com/ratelimitd/ratelimitd/internal/engine"
+	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 	costv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/cost/v1"
 )
@@ -101,19 +103,20 @@ func (b *boundedEngine) Extend(ctx context.Context, x *engine.Extension) (*engin
 }
 
 func (b *boundedEngine) Settle(ctx context.Context, s *engine.Settlement) (*engine.Receipt, error) {
-	err := within(isReservation(s.ReservationID), isText(s.Key, 0, engine.MaxKey), isText(s.Model, 0, engine.MaxModel),
-		isUsage(s.Usage), s.ProviderCost == nil || isMoney(*s.ProviderCost))
+	err := within(isReservation(s.ReservationID), isText(s.Model, 0, engine.MaxModel),
+		isUsage(s.Usage), s.ProviderCost == nil || isMoney(*s.ProviderCost),
+		s.Outcome == "" || slices.Contains(policy.Outcomes(), s.Outcome))
 	if err != nil {
 		return nil, err
 	}
 	return b.fakeEngine.Settle(ctx, s)
 }
 
-func (b *boundedEngine) Release(ctx context.Context, id, key string) (*engine.Receipt, error) {
-	if err := within(isReservation(id), isText(key, 0, engine.MaxKey)); err != nil {
+func (b *boundedEngine) Release(ctx context.Context, id string) (*engine.Receipt, error) {
+	if err := within(isReservation(id)); err != nil {
 		return nil, err
 	}
-	return b.fakeEngine.Release(ctx, id, key)
+	return b.fakeEngine.Release(ctx, id)
 }
 
 func (b *boundedEngine) Record(ctx context.Context, r *engine.Record) (*engine.Receipt, error) {

@@ -138,13 +138,13 @@ func TestCallsOverHTTP(t *testing.T) {
 			"settle", http.MethodPost, "/v1/reservations/" + theID + "/settle",
 			`{"idempotency_key":"k","outcome":"success","usage":{"input_tokens":868,"output_tokens":145}}`,
 			&engine.Settlement{
-				ReservationID: theID, Key: "k", Outcome: "success", Usage: &budget.Usage{Input: 868, Output: 145},
+				ReservationID: theID, Outcome: "success", Usage: &budget.Usage{Input: 868, Output: 145},
 			},
 			`{` + receipt + `,"released_usd":"1","overage_usd":"0.000000002","late":true,"state":"SETTLED"}`,
 		},
 		{
 			"release", http.MethodPost, "/v1/reservations/" + theID + "/release", `{}`,
-			[]string{theID, ""},
+			theID,
 			`{"released_usd":"1","duplicate":true,"late":true,"state":"RELEASED","warnings":[{"code":"USAGE_UNKNOWN","text":"unknown"}]}`,
 		},
 		{"record", http.MethodPost, "/v1/records", record, booked, `{` + receipt + `}`},

@@ -43,6 +43,19 @@ func (f *fields) ask(req asking) engine.Ask {
 	}
 }
 
+// ending is what the requests of Settle and Release have in common.
+type ending interface {
+	GetReservationId() string
+	GetIdempotencyKey() string
+}
+
+// ending is the id of the reservation that a request ends. The idempotency key goes no further: a reservation ends once.
+func (f *fields) ending(req ending) string {
+	id := f.reservation(req.GetReservationId())
+	f.text("idempotency_key", req.GetIdempotencyKey(), engine.MaxKey)
+	return id
+}
+
 // usage reads what was used; nil if that is not known.
 func (f *fields) usage(u *costv1.Usage) *budget.Usage {
 	if u == nil {
@@ -108,8 +121,7 @@ func readExtension(req *costv1.ExtendRequest) (*engine.Extension, error) {
 func readSettlement(req *costv1.SettleRequest) (*engine.Settlement, error) {
 	var f fields
 	s := &engine.Settlement{
-		ReservationID: f.reservation(req.GetReservationId()),
-		Key:           f.text("idempotency_key", req.GetIdempotencyKey(), engine.MaxKey),
+		ReservationID: f.ending(req),
 		Usage:         f.usage(req.GetUsage()),
 		Model:         f.text("model", req.GetModel(), engine.MaxModel),
 		Outcome:       f.outcome(req.GetOutcome()),
@@ -119,11 +131,10 @@ func readSettlement(req *costv1.SettleRequest) (*engine.Settlement, error) {
 	return s, f.err()
 }
 
-func readRelease(req *costv1.ReleaseRequest) (id, key string, err error) {
+func readRelease(req *costv1.ReleaseRequest) (id string, err error) {
 	var f fields
-	id = f.reservation(req.GetReservationId())
-	key = f.text("idempotency_key", req.GetIdempotencyKey(), engine.MaxKey)
-	return id, key, f.err()
+	id = f.ending(req)
+	return id, f.err()
 }
 
 func readRecord(req *costv1.RecordRequest) (*engine.Record, error) {

@@ -24,8 +24,8 @@ type Engine interface {
 	Extend(ctx context.Context, x *engine.Extension) (*engine.Extended, error)
 	// Settle ends a reservation with what was really used.
 	Settle(ctx context.Context, s *engine.Settlement) (*engine.Receipt, error)
-	// Release ends a reservation of which nothing was used. The key is the caller's idempotency key, empty for none.
-	Release(ctx context.Context, reservationID, key string) (*engine.Receipt, error)
+	// Release ends a reservation of which nothing was used.
+	Release(ctx context.Context, reservationID string) (*engine.Receipt, error)
 	// Record books a call that had no reservation.
 	Record(ctx context.Context, r *engine.Record) (*engine.Receipt, error)
 	// CostUsage reads the limits of a user as they stand; those of the system as a whole for an empty id.
@@ -181,11 +181,11 @@ func (s *Server) Settle(ctx context.Context, req *costv1.SettleRequest) (*costv1
 func (s *Server) Release(ctx context.Context, req *costv1.ReleaseRequest) (*costv1.ReleaseResponse, error) {
 	ctx, observe := s.timed(ctx)
 	defer observe()
-	id, key, err := readRelease(req)
+	id, err := readRelease(req)
 	if err != nil {
 		return nil, s.translate(err)
 	}
-	r, err := s.engine.Release(ctx, id, key)
+	r, err := s.engine.Release(ctx, id)
 	if err != nil {
 		return nil, s.translate(err)
 	}

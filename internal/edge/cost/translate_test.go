@@ -86,7 +86,7 @@ func TestTheEngineIsAskedWhatTheCallerAsks(t *testing.T) {
 				},
 			},
 			&engine.Settlement{
-				ReservationID: theID, Key: "k", Model: "m2", Outcome: "cancelled", CacheHit: true, ProviderCost: &cent,
+				ReservationID: theID, Model: "m2", Outcome: "cancelled", CacheHit: true, ProviderCost: &cent,
 				Usage: &budget.Usage{Input: 1, CacheRead: 2, CacheWrite: 3, Output: 4, Reasoning: 5},
 			},
 		},
@@ -95,7 +95,7 @@ func TestTheEngineIsAskedWhatTheCallerAsks(t *testing.T) {
 			&costv1.SettleRequest{ReservationId: theID, Usage: &costv1.Usage{}, ProviderCostUsd: "0"},
 			&engine.Settlement{ReservationID: theID, Usage: &budget.Usage{}, ProviderCost: &nothing},
 		},
-		{&costv1.ReleaseRequest{ReservationId: theID, IdempotencyKey: "k"}, []string{theID, "k"}},
+		{&costv1.ReleaseRequest{ReservationId: theID, IdempotencyKey: "k"}, theID},
 		{
 			&costv1.RecordRequest{
 				IdempotencyKey: "k", UserId: "123", Plan: "pro", Model: "m", Subjects: acme, Tags: chat,
