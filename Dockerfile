@@ -12,6 +12,9 @@ ARG TARGETOS TARGETARCH VERSION=devel
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
     -ldflags "-s -w -X github.com/ratelimitd/ratelimitd/internal/app.version=$VERSION" -o /ratelimitd ./cmd/ratelimitd
+# The licences of what is linked into the program, which it must be handed on with.
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    go -C tools run ./image/licenses -source .. -out /licenses /ratelimitd
 
 # The authorities for TLS to Redis, and nothing else that the program needs: no shell, no C library.
 FROM gcr.io/distroless/static-debian12:nonroot
@@ -21,6 +24,7 @@ LABEL org.opencontainers.image.title="ratelimitd" \
       org.opencontainers.image.source="https://github.com/ratelimitd/ratelimitd" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION"
+COPY --from=build /licenses /licenses
 COPY --from=build /ratelimitd /ratelimitd
 # By number: Kubernetes cannot tell that a name is not root.
 USER 65532:65532

@@ -58,7 +58,7 @@ image: ## Write bin/image.tar, an OCI image for linux/amd64 and linux/arm64, and
 			-o bin/linux-$$arch/ratelimitd ./cmd/ratelimitd; \
 	done
 	$(GO) -C tools run ./image -out ../bin/image.tar -name $(IMAGE) -version '$(VERSION)' \
-		-revision '$(REVISION)' -created '$(CREATED)' \
+		-revision '$(REVISION)' -created '$(CREATED)' -source .. \
 		linux/amd64=../bin/linux-amd64/ratelimitd linux/arm64=../bin/linux-arm64/ratelimitd
 
 .PHONY: run
@@ -84,7 +84,7 @@ $(TOOLS_BIN)/otel-collector: $(wildcard tools/otel-collector/*)
 .PHONY: test
 test: tools ## Run every test with the race detector, and each fuzz target for a moment
 	$(WITH_TOOLS) $(GO) test -race -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./...
-	$(GO) -C tools test -count=1 $(TESTFLAGS) ./image
+	$(GO) -C tools test -count=1 $(TESTFLAGS) ./image/...
 	$(WITH_TOOLS) $(GO) -C test/k8s test -count=1 -timeout=$(TEST_TIMEOUT) $(TESTFLAGS) ./...
 	$(WITH_TOOLS) GO='$(GO)' scripts/fuzz.sh '$(FUZZTIME)'
 

@@ -31,7 +31,7 @@ const (
 
 // check reads an archive back and compares it with what it was made of: digests, platforms, names, config, size, and the
 // files. It runs the program of this machine's platform. It returns a line about each platform, or all that is wrong.
-func check(archive string, s *spec) (found []string, err error) {
+func check(ctx context.Context, archive string, s *spec) (found []string, err error) {
 	dir, err := os.MkdirTemp("", "image")
 	if err != nil {
 		return nil, fmt.Errorf("make a folder: %w", err)
@@ -53,7 +53,7 @@ func check(archive string, s *spec) (found []string, err error) {
 		problems = append(problems, fmt.Errorf("it has %d platforms, want %d", len(manifest.Manifests), len(s.programs)))
 	}
 	for _, p := range s.programs {
-		line, err := checkPlatform(index, manifest, p.platform, s)
+		line, err := checkPlatform(ctx, index, manifest, p.platform, s)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", p.platform.String(), err))
 		}
@@ -93,7 +93,9 @@ func readIndex(dir string, s *spec) (v1.ImageIndex, error) {
 }
 
 // checkPlatform checks the image of one platform, and describes it.
-func checkPlatform(index v1.ImageIndex, manifest *v1.IndexManifest, platform v1.Platform, s *spec) (string, error) {
+func checkPlatform(
+	ctx context.Context, index v1.ImageIndex, manifest *v1.IndexManifest, platform v1.Platform, s *spec,
+) (string, error) {
 	at := slices.IndexFunc(manifest.Manifests, func(d v1.Descriptor) bool { return d.Platform != nil && d.Platform.Equals(platform) })
 	if at < 0 {
 		return "", errors.New("it is not in the image")
@@ -107,9 +109,11 @@ func checkPlatform(index v1.ImageIndex, manifest *v1.IndexManifest, platform v1.
 		return "", err
 	}
 	size, sizeErr := checkSize(image)
-	said, programErr := checkProgram(files[strings.TrimPrefix(entryPoint, "/")], platform, s.version)
-	err = errors.Join(sizeErr, checkConfig(image, platform, s), programErr, checkRoots(files[rootsFile].content))
-	return fmt.Sprintf("%.1f MB compressed, %s as %s%s", float64(size)/1e6, entryPoint, user, said), err
+	said, programErr := checkProgram(ctx, files[programFile], platform, s.version)
+	licences, licencesErr := checkLicences(ctx, files)
+	err = errors.Join(sizeErr, checkConfig(image, platform, s), programErr, checkRoots(files[rootsFile].content), licencesErr)
+	return fmt.Sprintf("%.1f MB compressed, %s as %s%s, %d licences in /%s",
+		float64(size)/1e6, entryPoint, user, said, licences, licencesFolder), err
 }
 
 // checkConfig errs unless the image runs the program as nobody in particular, and says what it is.
@@ -150,7 +154,7 @@ func checkSize(image v1.Image) (int64, error) {
 
 // checkProgram errs unless the program can start in an image without a C library. If this machine can run it, it must say
 // its version; what it said is returned.
-func checkProgram(f file, platform v1.Platform, version string) (string, error) {
+func checkProgram(ctx context.Context, f file, platform v1.Platform, version string) (string, error) {
 	machines := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 	program, err := elf.NewFile(bytes.NewReader(f.content))
 	if err != nil {
@@ -168,11 +172,11 @@ func checkProgram(f file, platform v1.Platform, version string) (string, error) 
 	if platform.OS != runtime.GOOS || platform.Architecture != runtime.GOARCH {
 		return "", nil
 	}
-	return runProgram(f.content, version)
+	return runProgram(ctx, f.content, version)
 }
 
 // runProgram runs the program of an image, as it was read back, with nothing in its environment.
-func runProgram(content []byte, version string) (said string, err error) {
+func runProgram(ctx context.Context, content []byte, version string) (said string, err error) {
 	dir, err := os.MkdirTemp("", "image")
 	if err != nil {
 		return "", fmt.Errorf("make a folder: %w", err)
@@ -182,7 +186,7 @@ func runProgram(content []byte, version string) (said string, err error) {
 	if err := os.WriteFile(path, content, 0o700); err != nil { //nolint:gosec // it is to be run
 		return "", fmt.Errorf("unpack the program: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), maxRun)
+	ctx, cancel := context.WithTimeout(ctx, maxRun)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "version") //nolint:gosec // the program that was just unpacked
 	cmd.Env = []string{}

@@ -16,15 +16,23 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 )
 
-// testSpec is of an image for both platforms, of a program that only says its version.
+// testProgram says its version, and is linked from a module.
+const testProgram = `package main
+
+import _ "github.com/google/go-containerregistry/pkg/name"
+
+func main() { println("program v1.2.3") }
+`
+
+// testSpec is of an image for both platforms.
 func testSpec(t *testing.T) *spec {
 	t.Helper()
 	dir := t.TempDir()
 	source := filepath.Join(dir, "main.go")
-	if err := os.WriteFile(source, []byte("package main\n\nfunc main() { println(\"program v1.2.3\") }\n"), 0o600); err != nil {
+	if err := os.WriteFile(source, []byte(testProgram), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &spec{name: "example.com/program", version: "v1.2.3", revision: "abc", created: time.Unix(1_700_000_000, 0)}
+	s := &spec{name: "example.com/program", version: "v1.2.3", revision: "abc", created: time.Unix(1_700_000_000, 0), source: root}
 	for _, arch := range []string{"amd64", "arm64"} {
 		path := filepath.Join(dir, arch)
 		build := exec.CommandContext(t.Context(), "go", "build", "-o", path, source)
@@ -40,7 +48,7 @@ func testSpec(t *testing.T) *spec {
 // write writes an image of a spec to a file.
 func write(t *testing.T, s *spec, change func(v1.ImageIndex) v1.ImageIndex) string {
 	t.Helper()
-	index, err := s.build()
+	index, err := s.build(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +68,7 @@ func write(t *testing.T, s *spec, change func(v1.ImageIndex) v1.ImageIndex) stri
 
 func TestAnImageIsWhatItWasMadeOf(t *testing.T) {
 	s := testSpec(t)
-	found, err := check(write(t, s, nil), s)
+	found, err := check(t.Context(), write(t, s, nil), s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +179,7 @@ func TestCheckRefuses(t *testing.T) {
 		{name: "the program of another platform", spec: func(s *spec) {
 			s.programs[0].path, s.programs[1].path = s.programs[1].path, s.programs[0].path
 		}, want: "linux/amd64: /ratelimitd is for EM_AARCH64"},
-		{name: "no program", spec: func(s *spec) { s.programs[0].path = "image_test.go" }, want: "is no program of Linux"},
+		{name: "no program", change: overlay(t, file{name: programFile, mode: 0o755, content: []byte("#!/bin/sh\n")}), want: "is no program of Linux"},
 		{name: "a program that is too large", spec: func(s *spec) {
 			s.programs[0].path = grown(t, s.programs[0].path)
 		}, want: "linux/amd64: a node pulls"},
@@ -185,7 +193,7 @@ func TestCheckRefuses(t *testing.T) {
 			if tc.spec != nil {
 				tc.spec(&made)
 			}
-			if _, err := check(write(t, &made, tc.change), s); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if _, err := check(t.Context(), write(t, &made, tc.change), s); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("it says %v, want %q", err, tc.want)
 			}
 		})
@@ -193,12 +201,12 @@ func TestCheckRefuses(t *testing.T) {
 	t.Run("another version", func(t *testing.T) {
 		other := *s
 		other.version = "v9"
-		if _, err := check(write(t, &other, nil), &other); err == nil || !strings.Contains(err.Error(), "want version v9") {
+		if _, err := check(t.Context(), write(t, &other, nil), &other); err == nil || !strings.Contains(err.Error(), "want version v9") {
 			t.Errorf("it says %v", err)
 		}
 	})
 	t.Run("another tag", func(t *testing.T) {
-		index, err := s.build()
+		index, err := s.build(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +214,7 @@ func TestCheckRefuses(t *testing.T) {
 		if err := writeArchive(archive, index, map[string]string{"io.containerd.image.name": "example.com/program:v9"}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := check(archive, s); err == nil || !strings.Contains(err.Error(), "the image is named") {
+		if _, err := check(t.Context(), archive, s); err == nil || !strings.Contains(err.Error(), "the image is named") {
 			t.Errorf("it says %v", err)
 		}
 	})
@@ -220,7 +228,7 @@ func TestCheckRefuses(t *testing.T) {
 		if err := os.WriteFile(archive, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := check(archive, s); err == nil {
+		if _, err := check(t.Context(), archive, s); err == nil {
 			t.Error("nothing is said")
 		}
 	})
@@ -245,6 +253,32 @@ func grown(t *testing.T, program string) string {
 // edit changes the config of every platform's image.
 func edit(t *testing.T, change func(*v1.Config)) func(v1.ImageIndex) v1.ImageIndex {
 	t.Helper()
+	return eachImage(t, func(image v1.Image) (v1.Image, error) {
+		config, err := image.ConfigFile()
+		if err != nil {
+			return nil, err
+		}
+		config = config.DeepCopy()
+		change(&config.Config)
+		return mutate.ConfigFile(image, config)
+	})
+}
+
+// overlay puts files over those of every platform's image.
+func overlay(t *testing.T, files ...file) func(v1.ImageIndex) v1.ImageIndex {
+	t.Helper()
+	return eachImage(t, func(image v1.Image) (v1.Image, error) {
+		top, err := layer(files...)
+		if err != nil {
+			return nil, err
+		}
+		return mutate.AppendLayers(image, top)
+	})
+}
+
+// eachImage changes every platform's image.
+func eachImage(t *testing.T, change func(v1.Image) (v1.Image, error)) func(v1.ImageIndex) v1.ImageIndex {
+	t.Helper()
 	return func(index v1.ImageIndex) v1.ImageIndex {
 		manifest, err := index.IndexManifest()
 		if err != nil {
@@ -255,13 +289,7 @@ func edit(t *testing.T, change func(*v1.Config)) func(v1.ImageIndex) v1.ImageInd
 			if err != nil {
 				t.Fatal(err)
 			}
-			config, err := image.ConfigFile()
-			if err != nil {
-				t.Fatal(err)
-			}
-			config = config.DeepCopy()
-			change(&config.Config)
-			if image, err = mutate.ConfigFile(image, config); err != nil {
+			if image, err = change(image); err != nil {
 				t.Fatal(err)
 			}
 			index = mutate.RemoveManifests(index, func(old v1.Descriptor) bool { return old.Digest == d.Digest })

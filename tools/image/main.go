@@ -1,11 +1,13 @@
 // Command image puts programs that are built into an OCI image, one program for each platform, and writes it to a file:
 // a tar of an OCI layout, which `docker load`, `podman load`, `kind load image-archive` and `skopeo copy oci-archive:`
-// take. It needs no container engine and no registry. Then it reads the file back and checks it.
+// take. Beside each program it puts the licences of what the program is linked from. It needs no container engine and no
+// registry. Then it reads the file back and checks it.
 //
 // Usage: image [flags] linux/amd64=PROGRAM [linux/arm64=PROGRAM ...]
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,13 +19,13 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	if err := run(context.Background(), os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
+func run(ctx context.Context, args []string) error {
 	var out string
 	s := spec{}
 	flags := flag.NewFlagSet("image", flag.ExitOnError)
@@ -31,6 +33,7 @@ func run(args []string) error {
 	flags.StringVar(&s.name, "name", "ratelimitd", "the image's name, without a tag")
 	flags.StringVar(&s.version, "version", "devel",
 		"the image's version, which is its tag with - for +; must be what the programs say by `version`")
+	flags.StringVar(&s.source, "source", "..", "the folder of the module that the programs are built from, with its LICENSE")
 	flags.StringVar(&s.revision, "revision", "", "the revision of the source")
 	flags.Func("created", "the time of the source, as 2006-01-02T15:04:05Z (default 1970)", func(text string) (err error) {
 		s.created, err = time.Parse(time.RFC3339, text)
@@ -55,14 +58,14 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	index, err := s.build()
+	index, err := s.build(ctx)
 	if err != nil {
 		return err
 	}
 	if err := writeArchive(out, index, names); err != nil {
 		return err
 	}
-	found, err := check(out, &s)
+	found, err := check(ctx, out, &s)
 	if err != nil {
 		return fmt.Errorf("%s is written, and is wrong:\n%w", out, err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"regexp"
@@ -15,7 +16,8 @@ import (
 
 const (
 	// entryPoint is where the program is in the image; the Dockerfile has it at the same place.
-	entryPoint = "/ratelimitd"
+	entryPoint  = "/" + programFile
+	programFile = "ratelimitd"
 	// user is "nonroot" of the distroless images, by number: Kubernetes cannot tell that a name is not root.
 	user = "65532:65532"
 	// rootsFile is where Go programs look first for the authorities that they trust.
@@ -27,6 +29,7 @@ type spec struct {
 	name, version, revision string
 	created                 time.Time
 	programs                []program
+	source                  string // the folder of the module that the programs are built from
 }
 
 // program is a static program for one platform.
@@ -75,14 +78,14 @@ func (s *spec) annotations() (map[string]string, error) {
 }
 
 // build makes the image of all platforms. The same programs and words make the same image, byte for byte.
-func (s *spec) build() (v1.ImageIndex, error) {
+func (s *spec) build(ctx context.Context) (v1.ImageIndex, error) {
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	base, err := baseLayer()
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range s.programs {
-		image, err := s.image(p, base)
+		image, err := s.image(ctx, p, base)
 		if err != nil {
 			return nil, fmt.Errorf("make the image of %s: %w", p.platform.String(), err)
 		}
@@ -94,12 +97,16 @@ func (s *spec) build() (v1.ImageIndex, error) {
 }
 
 // image makes the image of one platform.
-func (s *spec) image(p program, base v1.Layer) (v1.Image, error) {
+func (s *spec) image(ctx context.Context, p program, base v1.Layer) (v1.Image, error) {
 	content, err := os.ReadFile(p.path)
 	if err != nil {
 		return nil, fmt.Errorf("read the program: %w", err)
 	}
-	top, err := layer(file{name: strings.TrimPrefix(entryPoint, "/"), mode: 0o755, content: content})
+	licences, err := s.licenceLayer(ctx, content)
+	if err != nil {
+		return nil, err
+	}
+	top, err := layer(file{name: programFile, mode: 0o755, content: content})
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +124,7 @@ func (s *spec) image(p program, base v1.Layer) (v1.Image, error) {
 	if image, err = mutate.ConfigFile(image, config); err != nil {
 		return nil, fmt.Errorf("write the config: %w", err)
 	}
-	if image, err = mutate.AppendLayers(image, base, top); err != nil {
+	if image, err = mutate.AppendLayers(image, base, licences, top); err != nil {
 		return nil, fmt.Errorf("add the layers: %w", err)
 	}
 	return image, nil
