@@ -92,9 +92,9 @@ const (
 type LimitState struct {
 	Tier, ID, Plan string
 	Limit          policy.Limit
-	Used           int64 // held included
-	Held           int64 // of tokens and USD: what open reservations hold of the subject, over all windows
-	Resets         time.Time
+	Used           int64     // of the limit's unit; held included
+	Held           int64     // of tokens and USD: what open reservations hold of the subject, over all windows
+	Resets         time.Time // when the oldest live hit leaves; the zero time if none is live
 }
 
 // QuoteAsk asks what a call would cost, and whether it would be admitted now.
@@ -127,7 +127,7 @@ type Extension struct {
 // Extended is the answer to an extension.
 type Extended struct {
 	ExpiresAt time.Time
-	HeldUSD   int64
+	HeldUSD   int64 // nano-USD
 	Heartbeat time.Duration
 	// MustStop says that what was asked for cannot be had: the stream must end within what is held. Denial says why.
 	MustStop bool
@@ -139,7 +139,7 @@ type Settlement struct {
 	ReservationID string
 	Usage         *budget.Usage // nil: not known
 	Model         string        // that really ran; empty for the reserved one
-	Outcome       string        // "success", "error", "cancelled", "timeout": a word for logs; it decides nothing when usage is known
+	Outcome       string        // of policy.Outcomes, or empty: without a usage it chooses the policy's on_unknown_usage
 	CacheHit      bool          // answered from the assistant's own cache: costs nothing
 	ProviderCost  *int64        // what the provider says it costs, nano-USD: taken in place of the price table's; nil if it says nothing
 }
@@ -164,7 +164,7 @@ type Record struct {
 	Usage        budget.Usage
 	Occurred     time.Time // zero for now
 	CacheHit     bool
-	ProviderCost *int64
+	ProviderCost *int64 // as of a Settlement, nano-USD
 }
 
 // Reason says why a call is denied or cannot be done. Its values are those of ErrorInfo.reason on the wire.
@@ -191,8 +191,8 @@ type Denial struct {
 	Reason    Reason
 	Tier, ID  string
 	Limit     policy.Limit
-	Used      int64
-	Asked     int64
+	Used      int64         // of the limit's unit; held included
+	Asked     int64         // of the limit's unit
 	Wait      time.Duration // until it would fit if nothing else is admitted; store.Never if it cannot
 	RetryIn   time.Duration // when to try again: the wait, or for a slot, which may be free at any time, a moment
 	Available time.Time     // when the wait is over; zero if never

@@ -474,7 +474,7 @@ func TestUsageReadsAndChangesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if own.Plan != "standard" || own.Requests[1].Used != 2 || global.Requests[0].Used != 2 {
+			if own.Requests[0].Plan != "standard" || own.Requests[1].Used != 2 || global.Requests[0].Used != 2 {
 				t.Fatalf("got %+v and %+v, want 2 used", own, global)
 			}
 			if got, want := own.Requests[1].Resets, time.Now().Add(time.Minute); !got.Equal(want.Truncate(time.Microsecond)) {

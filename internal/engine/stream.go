@@ -20,7 +20,7 @@ type StreamEnd struct {
 	Cost    *int64         // what the provider says it costs, nano-USD; nil if it says nothing
 	// CacheHit says that the assistant's own cache answered: it costs nothing.
 	CacheHit bool
-	Outcome  string // "success", "error", "cancelled", "timeout"
+	Outcome  string // as of a Settlement; it may be any text
 	Model    string // that really ran; empty for the one of the hold
 	// InStore is the answer to it: how long the call waited for the store.
 	InStore time.Duration

@@ -13,19 +13,10 @@ import (
 // usageTimeout bounds a question about usage, which no request waits for.
 const usageTimeout = time.Second
 
-// LimitUsage is one limit of a subject as it stands.
-type LimitUsage struct {
-	Limit  policy.Limit
-	Used   int64     // held included
-	Held   int64     // of tokens and USD: what open reservations hold, over all windows
-	Resets time.Time // when the oldest live hit leaves; the zero time if none is live
-}
-
 // TierUsage is all limits of one subject as they stand.
 type TierUsage struct {
-	Tier, ID, Plan        string
-	Requests, Tokens, USD []LimitUsage
-	Concurrent            *LimitUsage // nil if the tier bounds no concurrency
+	Requests, Tokens, USD []LimitState
+	Concurrent            *LimitState // nil if the tier bounds no concurrency
 }
 
 // Usage reads the usage of the user with this id and of the global tier. It changes nothing. It errs when the store cannot
@@ -35,34 +26,30 @@ func (e *Engine) Usage(ctx context.Context, userID string) (user, global TierUsa
 	subjects := []store.Subject{{Kind: snapshot.UserTier(), ID: userID}, {Kind: policy.GlobalTier}}
 	sc := e.take()
 	defer e.give(sc)
-	plans, err := e.read(ctx, snapshot, sc, subjects)
-	if err != nil {
+	if err := e.read(ctx, snapshot, sc, subjects); err != nil {
 		return TierUsage{}, TierUsage{}, fmt.Errorf("reading usage: %w", err)
 	}
-	user = TierUsage{Tier: snapshot.UserTier(), ID: userID, Plan: plans[0]}
-	global = TierUsage{Tier: policy.GlobalTier, Plan: plans[1]}
 	for _, state := range sc.states() {
 		if state.Tier == policy.GlobalTier {
-			global.add(&state)
+			global.add(state)
 		} else {
-			user.add(&state)
+			user.add(state)
 		}
 	}
 	return user, global, nil
 }
 
 // add puts a limit in its place.
-func (t *TierUsage) add(state *LimitState) {
-	usage := LimitUsage{Limit: state.Limit, Used: state.Used, Held: state.Held, Resets: state.Resets}
+func (t *TierUsage) add(state LimitState) {
 	switch state.Limit.Unit {
 	case store.Requests:
-		t.Requests = append(t.Requests, usage)
+		t.Requests = append(t.Requests, state)
 	case store.Tokens:
-		t.Tokens = append(t.Tokens, usage)
+		t.Tokens = append(t.Tokens, state)
 	case store.USD:
-		t.USD = append(t.USD, usage)
+		t.USD = append(t.USD, state)
 	case store.Concurrent:
-		t.Concurrent = &usage
+		t.Concurrent = &state
 	}
 }
 
@@ -76,7 +63,7 @@ func (e *Engine) CostUsage(ctx context.Context, userID string) ([]LimitState, er
 	}
 	sc := e.take()
 	defer e.giveTimed(ctx, sc)
-	if _, err := e.read(ctx, snapshot, sc, []store.Subject{subject}); err != nil {
+	if err := e.read(ctx, snapshot, sc, []store.Subject{subject}); err != nil {
 		return nil, e.translate(ctx, err, nil)
 	}
 	return sc.states(), nil
@@ -87,30 +74,27 @@ func (e *Engine) CostUsage(ctx context.Context, userID string) ([]LimitState, er
 func (e *Engine) GlobalLimits(ctx context.Context) ([]LimitState, error) {
 	sc := e.take()
 	defer e.give(sc)
-	if _, err := e.read(ctx, e.opt.Policy(), sc, []store.Subject{{Kind: policy.GlobalTier}}); err != nil {
+	if err := e.read(ctx, e.opt.Policy(), sc, []store.Subject{{Kind: policy.GlobalTier}}); err != nil {
 		return nil, fmt.Errorf("reading the global tier's limits: %w", err)
 	}
 	return slices.DeleteFunc(sc.states(), func(l LimitState) bool { return l.Limit.Shadow }), nil
 }
 
-// read asks how all limits of the subjects stand, by one question of amount 0, anew while an override changes. It returns the name
-// of each one's plan.
-func (e *Engine) read(ctx context.Context, snapshot *policy.Snapshot, sc *scratch, subjects []store.Subject) ([]string, error) {
+// read asks how all limits of the subjects stand, by one question of amount 0, anew while an override changes.
+func (e *Engine) read(ctx context.Context, snapshot *policy.Snapshot, sc *scratch, subjects []store.Subject) error {
 	ctx, cancel := context.WithTimeout(ctx, usageTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline() // the caller's, if that is sooner
 	for range maxRestarts {
-		plans := make([]string, 0, len(subjects))
 		checks := sc.resolution.Admit[:0]
 		for _, subject := range subjects {
 			version, override := e.overrides.known(snapshot, subject)
 			limits := snapshot.SubjectLimits(subject, "", override)
-			plans = append(plans, limits.Plan)
 			checks = appendLimits(checks, subject, version, limits)
 		}
 		sc.resolution.Admit, sc.answer.States, sc.answer.Held = checks, sc.answer.States[:0], sc.answer.Held[:0]
 		if len(checks) == 0 {
-			return plans, nil
+			return nil
 		}
 		sc.ask(checks, deadline)
 		sc.request.Look = true
@@ -118,14 +102,14 @@ func (e *Engine) read(ctx context.Context, snapshot *policy.Snapshot, sc *scratc
 		err := e.opt.Store.Admit(ctx, &sc.request, &sc.answer)
 		sc.inStore += e.trip(sent)
 		if err != nil {
-			return nil, fmt.Errorf("asking the store: %w", err)
+			return fmt.Errorf("asking the store: %w", err)
 		}
 		if !e.stale(ctx, snapshot, sc.answer.Stale, checks) {
 			sc.judge(checks, &sc.answer)
-			return plans, nil
+			return nil
 		}
 	}
-	return nil, errRestarts
+	return errRestarts
 }
 
 // appendLimits appends the checks that tell how all limits of a subject stand.

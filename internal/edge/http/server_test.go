@@ -37,8 +37,8 @@ func (f *fakeEngine) Usage(_ context.Context, id string) (user, global engine.Ti
 
 func (f *fakeEngine) StoreErr(context.Context) error { return f.err }
 
-func usage(name string, unit store.Unit, used, limit int64, period time.Duration) engine.LimitUsage {
-	u := engine.LimitUsage{Limit: policy.Limit{Name: name, Unit: unit, Max: limit, Period: period}, Used: used}
+func usage(name string, unit store.Unit, used, limit int64, period time.Duration) engine.LimitState {
+	u := engine.LimitState{Limit: policy.Limit{Name: name, Unit: unit, Max: limit, Period: period}, Used: used}
 	if used > 0 {
 		u.Resets = noon.Add(1499*time.Millisecond + time.Microsecond) // told rounded up
 	}
@@ -65,20 +65,20 @@ func TestStats(t *testing.T) {
 	slots := usage("concurrent", store.Concurrent, 0, 100, 0)
 	fake := &fakeEngine{
 		user: engine.TierUsage{
-			Requests: []engine.LimitUsage{
+			Requests: []engine.LimitState{
 				usage("minute", store.Requests, 3, 10, time.Minute),
 				usage("hour", store.Requests, 120, 100, time.Hour),
 				usage("day", store.Requests, 0, 500, day),
 			},
-			USD: []engine.LimitUsage{
+			USD: []engine.LimitState{
 				usage("hour", store.USD, 1, 2, time.Hour),
 				usage("day", store.USD, 520_000_000, 5_000_000_000, day),
 			},
 		},
 		global: engine.TierUsage{
-			Requests:   []engine.LimitUsage{usage("hour", store.Requests, 3, 1000, time.Hour)},
+			Requests:   []engine.LimitState{usage("hour", store.Requests, 3, 1000, time.Hour)},
 			Concurrent: &slots,
-			USD:        []engine.LimitUsage{usage("90s", store.USD, 260_600, 100_000_000_000, 90*time.Second)},
+			USD:        []engine.LimitState{usage("90s", store.USD, 260_600, 100_000_000_000, 90*time.Second)},
 		},
 	}
 	rec := get(t, Options{Engine: fake}, http.MethodGet, PathStats+"?user_id=123", nil)
@@ -106,12 +106,12 @@ func TestTheCostOfTodayIsThatOfTheCalendarsDay(t *testing.T) {
 	hour, sliding := usage("hour", store.USD, 1_000_000_000, 5_000_000_000, time.Hour), usage("24h", store.USD, 2_000_000_000, 5_000_000_000, day)
 	for _, tc := range []struct {
 		name  string
-		usd   []engine.LimitUsage
+		usd   []engine.LimitState
 		today string
 	}{
-		{"the calendar's day", []engine.LimitUsage{hour, sliding, calendar}, "3"},
-		{"any day", []engine.LimitUsage{hour, sliding}, "2"},
-		{"the shortest window", []engine.LimitUsage{hour}, "1"},
+		{"the calendar's day", []engine.LimitState{hour, sliding, calendar}, "3"},
+		{"any day", []engine.LimitState{hour, sliding}, "2"},
+		{"the shortest window", []engine.LimitState{hour}, "1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			fake := &fakeEngine{user: engine.TierUsage{USD: tc.usd}}

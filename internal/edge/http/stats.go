@@ -123,7 +123,7 @@ func newTier(u *engine.TierUsage, now time.Time) tierAnswer {
 	return t
 }
 
-func newWindows(us []engine.LimitUsage, now time.Time) windows {
+func newWindows(us []engine.LimitState, now time.Time) windows {
 	ws := make(windows, 0, len(us))
 	for i := range us {
 		ws = append(ws, namedWindow{us[i].Limit.Name, newWindow(&us[i], now)})
@@ -133,7 +133,7 @@ func newWindows(us []engine.LimitUsage, now time.Time) windows {
 
 // newCost is the money of the calendar's day; without one, of the window of a day, or of the shortest; nil if money is not
 // limited.
-func newCost(us []engine.LimitUsage, now time.Time) *costWindow {
+func newCost(us []engine.LimitState, now time.Time) *costWindow {
 	if len(us) == 0 {
 		return nil
 	}
@@ -152,7 +152,7 @@ func newCost(us []engine.LimitUsage, now time.Time) *costWindow {
 }
 
 // newWindow is one limit as it stands. A window in which nothing is live is as new: its reset is now.
-func newWindow(u *engine.LimitUsage, now time.Time) window {
+func newWindow(u *engine.LimitState, now time.Time) window {
 	resets := u.Resets
 	if resets.IsZero() {
 		resets = now
