@@ -51,15 +51,24 @@ help: ## List the targets
 build: ## Build bin/ratelimitd, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -ldflags '$(LDFLAGS)' -o bin/ratelimitd ./cmd/ratelimitd
 
-.PHONY: image
-image: ## Write bin/image.tar, an OCI image for linux/amd64 and linux/arm64, and check it; needs no container engine
+# The programs that images are made of.
+.PHONY: linux
+linux:
 	for arch in amd64 arm64; do \
 		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=$(VCS) -ldflags '$(LDFLAGS)' \
 			-o bin/linux-$$arch/ratelimitd ./cmd/ratelimitd; \
 	done
+
+.PHONY: image
+image: linux ## Write bin/image.tar, an OCI image for linux/amd64 and linux/arm64, and check it; needs no container engine
 	$(GO) -C tools run ./image -out ../bin/image.tar -name $(IMAGE) -version '$(VERSION)' \
 		-revision '$(REVISION)' -created '$(CREATED)' -source .. \
 		linux/amd64=../bin/linux-amd64/ratelimitd linux/arm64=../bin/linux-arm64/ratelimitd
+
+.PHONY: licenses
+licenses: linux ## Write bin/licenses, the texts that the binaries must be handed on with; `ko build` needs them
+	$(GO) -C tools run ./image/licenses -source .. -out ../bin/licenses \
+		../bin/linux-amd64/ratelimitd ../bin/linux-arm64/ratelimitd
 
 .PHONY: run
 run: build ## Build and start ratelimitd with the embedded store and the production policy

@@ -17,8 +17,10 @@ const root = "../.."
 func TestTheDockerfileMakesTheSameImage(t *testing.T) {
 	text := read(t, "Dockerfile")
 	want := []string{
-		"go -C tools run ./image/licenses -source .. -out /licenses /ratelimitd\n", "COPY --from=build /licenses /" + path.Clean(licencesFolder) + "\n",
-		"COPY --from=build /ratelimitd " + entryPoint + "\n", "USER " + user + "\n", `ENTRYPOINT ["` + entryPoint + `"]`, `CMD ["serve"]`,
+		"go -C tools run ./image/licenses -source .. -out /licenses /ratelimitd\n",
+		"COPY --from=build /licenses /" + path.Clean(licencesFolder) + "\n",
+		"COPY --from=build /ratelimitd " + entryPoint + "\n",
+		"USER " + user + "\n", `ENTRYPOINT ["` + entryPoint + `"]`, `CMD ["serve"]`,
 	}
 	for name, value := range (&spec{version: "$VERSION"}).labels() {
 		if !strings.HasSuffix(name, ".revision") && !strings.HasSuffix(name, ".created") { // buildx adds these
@@ -53,6 +55,25 @@ func TestTheBuildContextHoldsWhatIsBuiltFrom(t *testing.T) {
 func TestTheLicencesNeedNoModuleOfTheTools(t *testing.T) {
 	if got := list(t, "tools", "{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}", "./image/licenses"); len(got) > 0 {
 		t.Errorf("image/licenses is built from %v, want Go's library alone", got)
+	}
+}
+
+// TestKoFindsTheLicences follows the link that ko follows, and without whose end it makes no image.
+func TestKoFindsTheLicences(t *testing.T) {
+	link := filepath.Join(root, "cmd", "ratelimitd", "kodata", "licenses")
+	to, err := os.Readlink(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := filepath.Rel(root, filepath.Join(filepath.Dir(link), to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "./image/licenses -source .. -out ../" + end + " "; !strings.Contains(read(t, "Makefile"), want) {
+		t.Errorf("the Makefile has no %q, and ko looks there", want)
+	}
+	if !strings.HasPrefix(read(t, ".ko.yaml"), "# make licenses && ko build ./cmd/ratelimitd") {
+		t.Error(".ko.yaml does not say what to run before")
 	}
 }
 

@@ -110,6 +110,14 @@ func collected(t *testing.T, folder string, parts []notices.Part) string {
 	return string(thirdParty)
 }
 
+// says fails the test unless an error has these words.
+func says(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("it says %v, want %q", err, want)
+	}
+}
+
 func TestNoticesHaveTheTextsOfWhatIsLinked(t *testing.T) {
 	folder := project(t, "mit", "apache")
 	parts, err := linked(t, folder)
@@ -119,7 +127,8 @@ func TestNoticesHaveTheTextsOfWhatIsLinked(t *testing.T) {
 	got := collected(t, folder, parts)
 	rule := strings.Repeat("=", 80)
 	for _, want := range []string{
-		"\n" + rule + "\nThe Go standard library and runtime " + parts[0].Version + "\n" + rule + "\n\n[LICENSE]\n\nCopyright 2009 The Go Authors.\n",
+		"\n" + rule + "\nThe Go standard library and runtime " + parts[0].Version + "\n" + rule + "\n" +
+			"\n[LICENSE]\n\nCopyright 2009 The Go Authors.\n",
 		"\n" + rule + "\nexample.com/apache v1.0.0\n" + rule + "\n\n[LICENSE]\n\nApache License\n\n[NOTICE]\n\nCopyright apache\n" +
 			"\n" + rule + "\nexample.com/mit v1.0.0\n" + rule + "\n\n[LICENSE.txt]\n\nMIT License\n\nCopyright (c) mit\n",
 	} {
@@ -156,22 +165,22 @@ func TestAModuleWithoutALicenceIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, err = notices.Files(t.Context(), folder, parts)
-	if err == nil || !strings.Contains(err.Error(), "example.com/bare v1.0.0, in ") || !strings.Contains(err.Error(), "it has no licence") {
-		t.Errorf("it says %v", err)
-	}
+	says(t, err, "example.com/bare v1.0.0, in ")
+	says(t, err, "it has no licence")
 }
 
 func TestAProgramOfAFolderThatIsNoVersionIsRefused(t *testing.T) {
 	folder, other := project(t, "mit"), t.TempDir()
-	writeFiles(t, other, map[string]string{"go.mod": "module example.com/mit\n", "code.go": "package mit\n\nconst Name = \"changed\"\n"})
+	writeFiles(t, other, map[string]string{
+		"go.mod": "module example.com/mit\n", "code.go": "package mit\n\nconst Name = \"changed\"\n",
+	})
 	goMod, err := os.ReadFile(filepath.Join(folder, "go.mod"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	writeFiles(t, folder, map[string]string{"go.mod": string(goMod) + "\nreplace example.com/mit => " + other + "\n"})
-	if _, err := linked(t, folder); err == nil || !strings.Contains(err.Error(), "built from example.com/mit in a folder of this machine") {
-		t.Errorf("it says %v", err)
-	}
+	_, err = linked(t, folder)
+	says(t, err, "built from example.com/mit in a folder of this machine")
 }
 
 func TestAModuleThatIsReplacedByAnotherHasTheLicenceOfThat(t *testing.T) {
@@ -180,8 +189,8 @@ func TestAModuleThatIsReplacedByAnotherHasTheLicenceOfThat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forked := strings.Replace(string(goMod), "module example.com/program", "module example.com/program\n\nreplace example.com/mit => example.com/apache v1.0.0", 1)
-	forked = strings.Replace(forked, "\texample.com/apache v1.0.0\n", "", 1)
+	forked := strings.Replace(string(goMod), "\texample.com/apache v1.0.0\n", "", 1) +
+		"\nreplace example.com/mit => example.com/apache v1.0.0\n"
 	writeFiles(t, folder, map[string]string{
 		"go.mod": forked, "main.go": "package main\n\nimport mit \"example.com/mit\"\n\nfunc main() { println(mit.Name) }\n",
 	})
@@ -189,7 +198,8 @@ func TestAModuleThatIsReplacedByAnotherHasTheLicenceOfThat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := collected(t, folder, parts); !strings.Contains(got, "\nexample.com/apache v1.0.0\n") || strings.Contains(got, "example.com/mit") {
+	got := collected(t, folder, parts)
+	if !strings.Contains(got, "\nexample.com/apache v1.0.0\n") || strings.Contains(got, "example.com/mit") {
 		t.Errorf("they are\n%s", got)
 	}
 }
@@ -211,16 +221,16 @@ func TestFilesRefuse(t *testing.T) {
 		{"a name that is a flag", notices.Part{Name: "-x", Version: "v1.0.0", Sum: "h1:x="}, "-x v1.0.0"},
 		{"another release of Go", notices.Part{Name: goPart.Name, Version: "go1.2.3"}, "the program is built by go1.2.3, and here is go1."},
 	} {
-		if _, _, err := notices.Files(t.Context(), folder, []notices.Part{tc.part, mit}); err == nil || !strings.Contains(err.Error(), tc.want) {
-			t.Errorf("%s: it says %v, want %q", tc.name, err, tc.want)
-		}
+		t.Run(tc.name, func(t *testing.T) {
+			_, _, err := notices.Files(t.Context(), folder, []notices.Part{tc.part, mit})
+			says(t, err, tc.want)
+		})
 	}
 	if err := os.Remove(filepath.Join(folder, "LICENSE")); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := notices.Files(t.Context(), folder, parts); err == nil || !strings.Contains(err.Error(), "the program's own licence") {
-		t.Errorf("without a LICENSE of its own it says %v", err)
-	}
+	_, _, err = notices.Files(t.Context(), folder, parts)
+	says(t, err, "the program's own licence")
 }
 
 func TestWhatIsNoProgramOfGoHasNoParts(t *testing.T) {

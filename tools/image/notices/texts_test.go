@@ -10,8 +10,8 @@ import (
 func TestTextsAreTheFilesThatLicencesAreWrittenIn(t *testing.T) {
 	folder := fstest.MapFS{}
 	for _, name := range []string{
-		"LICENSE", "LICENCE.txt", "COPYING", "License.md", "license", "UNLICENSE", "LICENSE-MIT", "LICENSE.libyaml", "NOTICE", "NOTICE.txt",
-		"PATENTS", "COPYRIGHT", "LICENSES.txt", "internal/taken/LICENSE", "internal/taken/notice",
+		"LICENSE", "LICENCE.txt", "COPYING", "License.md", "license", "UNLICENSE", "LICENSE-MIT", "LICENSE.libyaml", "NOTICE",
+		"NOTICE.txt", "PATENTS", "COPYRIGHT", "LICENSES.txt", "internal/taken/LICENSE", "internal/taken/notice",
 	} {
 		folder[name] = &fstest.MapFile{Data: []byte("\n\n  Copyright " + name + "\n\n")}
 	}
