@@ -125,7 +125,9 @@ func (a *App) make() error {
 
 func (a *App) openStore() error {
 	if a.opt.Store == StoreMemory {
-		s := memory.New(memory.Options{MaxBytes: a.opt.MemoryLimit, OnEvict: a.evicted, OnLapse: a.lapsed})
+		s := memory.New(memory.Options{
+			MaxBytes: a.opt.MemoryLimit, OnEvict: a.evicted, OnForget: a.metrics.AnswersForgottenEarly.Inc, OnLapse: a.lapsed,
+		})
 		a.store = s
 		a.push("close the store", func(context.Context) error { return s.Close() })
 		return nil
@@ -184,7 +186,7 @@ func (a *App) start(ctx context.Context) error {
 	a.push("refuse new calls", func(context.Context) error {
 		a.withdraw()
 		a.endStreams()
-		a.cost.EndWaits()
+		a.cost.Refuse()
 		return nil
 	})
 	a.announce()

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -103,4 +105,37 @@ func reasonOf(err error) string {
 		}
 	}
 	return ""
+}
+
+// TestAnswersForgottenForWantOfMemoryAreCounted records more than the smallest store can remember.
+func TestAnswersForgottenForWantOfMemoryAreCounted(t *testing.T) {
+	opt := testOptions()
+	opt.MemoryLimit = MinMemoryLimit
+	opt.Policy = filepath.Join(t.TempDir(), "policy.yaml")
+	writePolicy(t, opt.Policy, "1000 USD/day")
+	a := start(t, opt)
+	client := costv1.NewCostServiceClient(dial(t, a.GRPCAddrs()[0]))
+	record := func(n int) bool {
+		receipt, err := client.Record(t.Context(), &costv1.RecordRequest{
+			UserId: "123", IdempotencyKey: strconv.Itoa(n), Usage: &costv1.Usage{}, ProviderCostUsd: "0.25",
+		})
+		if err != nil {
+			t.Fatalf("record %d: %v", n, err)
+		}
+		return receipt.GetDuplicate()
+	}
+	forgotten := func() float64 { return testutil.ToFloat64(a.metrics.AnswersForgottenEarly) }
+	record(0)
+	if !record(0) || forgotten() != 0 {
+		t.Fatalf("a record at once again is new, or %v answers are forgotten; want a duplicate, and none", forgotten())
+	}
+	for n := 1; forgotten() == 0; n++ {
+		if n > MinMemoryLimit/100 {
+			t.Fatalf("%d records fit in %d bytes", n, MinMemoryLimit)
+		}
+		record(n)
+	}
+	if record(0) {
+		t.Error("the first record again is a duplicate: its answer was told to be forgotten")
+	}
 }

@@ -47,7 +47,7 @@ func (a *App) makeServers() error {
 
 	if a.opt.AdminAddr != "" {
 		a.admin = grpc.NewServer(options...)
-		adminv1.RegisterAdminServiceServer(a.admin, admin.New(a.engine))
+		adminv1.RegisterAdminServiceServer(a.admin, admin.New(a.engine, a.log))
 		reflection.Register(a.admin)
 	}
 	api, err := cost.NewHandler(a.cost)

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"net/http"
 
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
@@ -12,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 
 	"github.com/ratelimitd/ratelimitd/internal/engine"
 	"github.com/ratelimitd/ratelimitd/internal/store"
@@ -48,12 +50,26 @@ func (a *App) traceGRPC() []grpc.ServerOption {
 	if a.tracing == nil {
 		return nil
 	}
-	return []grpc.ServerOption{grpc.StatsHandler(otelgrpc.NewServerHandler(
+	return []grpc.ServerOption{grpc.StatsHandler(wordless{otelgrpc.NewServerHandler(
 		otelgrpc.WithTracerProvider(a.tracing.Provider()),
 		otelgrpc.WithPropagators(a.tracing.Propagator()),
 		otelgrpc.WithMeterProvider(metricnoop.NewMeterProvider()),
 		otelgrpc.WithFilter(tracedMethods()),
-	))}
+	)})}
+}
+
+// wordless hands a handler the errors of calls by their codes alone. It would else write the texts of some into spans, those of
+// gRPC itself too, which repeat what a caller has sent.
+type wordless struct{ stats.Handler }
+
+// HandleRPC hands on what happens in a call.
+func (w wordless) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	if end, ok := s.(*stats.End); ok && end.Error != nil {
+		bare := *end // the server's other handlers see the one that it was
+		bare.Error = status.Error(status.Code(end.Error), "")
+		s = &bare
+	}
+	w.Handler.HandleRPC(ctx, s)
 }
 
 // tracedMethods lets the calls of the services through that this program is for. Health checks and reflection are left out, and

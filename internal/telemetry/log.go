@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -194,6 +195,25 @@ func (l *Log) LostSpans(err error, spans int) {
 	if suppressed, ok := l.admit("spans"); ok {
 		l.Warn("traces were not sent",
 			zap.Int(FieldSpans, spans), zap.Int64(FieldSuppressed, suppressed), zap.Error(err))
+	}
+}
+
+// NoRoomForSpan says that a span is lost because as many wait to be sent as may, at most once a second, with how many were lost since
+// the last time. It is told apart from LostSpans, which says why those that wait are not sent.
+func (l *Log) NoRoomForSpan() {
+	if suppressed, ok := l.admit("span"); ok {
+		l.Warn("traces were not sent", zap.Int64(FieldSpans, suppressed+1), zap.Error(errNoRoom))
+	}
+}
+
+// errNoRoom says why a span is lost though nothing has failed.
+var errNoRoom = errors.New("as many spans wait as may: the collector is slow or away, or OTEL_BSP_MAX_QUEUE_SIZE is small")
+
+// AdminTrouble says why a call of the administration was not answered by the store, at most once a second per Kind constant.
+func (l *Log) AdminTrouble(ctx context.Context, err error, kind string) {
+	if suppressed, ok := l.admit("admin:" + kind); ok {
+		l.Error("a call of the administration has failed",
+			zap.String(FieldKind, kind), zap.Int64(FieldSuppressed, suppressed), zap.Error(err), InTrace(ctx))
 	}
 }
 

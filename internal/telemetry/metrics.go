@@ -24,7 +24,7 @@ type Metrics struct {
 	// LostDecisions counts lines of the decision log that were not written.
 	LostDecisions prometheus.Counter
 
-	// StoreErrors counts decisions that the store did not answer, by LabelKind.
+	// StoreErrors counts questions that the store did not answer, by LabelKind: decisions, settlements, refunds, looks at usage.
 	StoreErrors *prometheus.CounterVec
 	// FailOpens counts answers that let a call through because the store could not be asked, by LabelTier.
 	FailOpens *prometheus.CounterVec
@@ -41,6 +41,9 @@ type Metrics struct {
 	// EvictedEarly counts subjects of the embedded store dropped with live hits, for want of memory: each may be admitted
 	// more than its limits say.
 	EvictedEarly prometheus.Counter
+	// AnswersForgottenEarly counts answers kept for repeats that the embedded store dropped for want of memory: a repeat of what one
+	// of them answered would be booked again.
+	AnswersForgottenEarly prometheus.Counter
 	// Redis is the memory of the Redis that usage lives in; absent until it is told.
 	Redis *RedisMemory
 
@@ -109,7 +112,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.makeProcess()
 	reg.MustRegister(
 		m.Decisions, m.LocalAnswers, m.latency, m.stages, m.BadCalls, m.Panics, m.LostDecisions,
-		m.StoreErrors, m.FailOpens, m.StoreUp, m.BatchSize, m.LocalDenials, m.Subjects, m.Evicted, m.EvictedEarly, m.Redis,
+		m.StoreErrors, m.FailOpens, m.StoreUp, m.BatchSize, m.LocalDenials, m.Subjects, m.Evicted, m.EvictedEarly,
+		m.AnswersForgottenEarly, m.Redis,
 		m.Money, m.Started, m.Reservations, m.DuplicateEnds, m.LostEnds, m.LeaseExpiries, m.LapsedUSD, m.PriceMisses, m.Waiters,
 		m.Queries, m.Exceeded, m.ModelCost, m.QueryTime,
 		m.PolicyReloads, m.PolicyReloadSuccess, m.PolicyReloadTime, m.PolicyInfo,
@@ -172,7 +176,7 @@ func (m *Metrics) makeDecisions() {
 
 func (m *Metrics) makeStore() {
 	m.StoreErrors = counterVec("ratelimitd_store_errors_total",
-		"Decisions that the store did not answer.", LabelKind)
+		"Questions that the store did not answer.", LabelKind)
 	m.FailOpens = counterVec("ratelimitd_fail_open_total",
 		"Calls let through because the store could not be asked.", LabelTier)
 	m.StoreUp = gauge("ratelimitd_store_up", "1 while the store answers.")
@@ -187,6 +191,8 @@ func (m *Metrics) makeStore() {
 		"Idle subjects that the embedded store dropped.")
 	m.EvictedEarly = counter("ratelimitd_memory_evicted_early_total",
 		"Subjects with live hits that the embedded store dropped for want of memory.")
+	m.AnswersForgottenEarly = counter("ratelimitd_memory_answers_forgotten_early_total",
+		"Answers kept for repeats that the embedded store dropped for want of memory: a repeat of one of them would be booked again.")
 	m.Redis = newRedisMemory()
 	for _, kind := range []string{KindUnavailable, KindTimeout, KindCorrupt, KindFull, KindOther} {
 		m.StoreErrors.WithLabelValues(kind) // shown as 0 before the first of its kind

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -59,7 +60,7 @@ type TraceOptions struct {
 	// Resource are attributes of the process: service.name and what OTEL_RESOURCE_ATTRIBUTES says.
 	Resource []attribute.KeyValue
 
-	Queue int           // spans that may wait, 1 to MaxTraceQueue; more are dropped
+	Queue int           // spans that may wait, 1 to MaxTraceQueue, besides those of one request; more are dropped
 	Batch int           // spans of one request, 1 to Queue
 	Delay time.Duration // how long a span waits for others, from 1ms
 	Limit time.Duration // how long one request may take, retries included, from 1ms
@@ -72,32 +73,39 @@ type Tracing struct {
 	log      *Log
 }
 
-// NewTracing returns what makes and sends spans. It connects to nobody yet. It errs when an exporter cannot be made of the
-// options and the environment.
-func NewTracing(opt *TraceOptions, log *Log) (*Tracing, error) {
+// NewTracing returns what makes and sends spans; dropped counts those that are not sent. It connects to nobody yet. It errs when an
+// exporter cannot be made of the options and the environment.
+func NewTracing(opt *TraceOptions, log *Log, dropped prometheus.Counter) (*Tracing, error) {
 	inner, err := newExporter(opt)
 	if err != nil {
 		return nil, fmt.Errorf("send traces to %s: %w", redacted(opt.Endpoint), err)
 	}
-	return newTracing(opt, inner, log)
+	return newTracing(opt, inner, log, dropped)
 }
 
 // newTracing is NewTracing with what sends the spans.
-func newTracing(opt *TraceOptions, inner sdktrace.SpanExporter, log *Log) (*Tracing, error) {
+func newTracing(opt *TraceOptions, inner sdktrace.SpanExporter, log *Log, dropped prometheus.Counter) (*Tracing, error) {
 	res, err := resource.New(context.Background(), resource.WithTelemetrySDK(), resource.WithAttributes(opt.Resource...))
 	if err != nil {
 		return nil, fmt.Errorf("name the service of traces: %w", err)
 	}
-	exporter := newBoundExporter(inner, log)
+	most := opt.Queue + opt.Batch
+	room := &room{most: int64(most)}
+	exporter := newBoundExporter(inner, room, log, dropped)
+	batches := sdktrace.NewBatchSpanProcessor(exporter,
+		sdktrace.WithMaxQueueSize(most), sdktrace.WithMaxExportBatchSize(opt.Batch),
+		sdktrace.WithBatchTimeout(opt.Delay), sdktrace.WithExportTimeout(opt.Limit))
 	return &Tracing{
 		exporter: exporter,
 		log:      log,
 		provider: sdktrace.NewTracerProvider(
 			sdktrace.WithResource(res),
 			sdktrace.WithSampler(opt.Sampler),
-			sdktrace.WithBatcher(exporter,
-				sdktrace.WithMaxQueueSize(opt.Queue), sdktrace.WithMaxExportBatchSize(opt.Batch),
-				sdktrace.WithBatchTimeout(opt.Delay), sdktrace.WithExportTimeout(opt.Limit)),
+			sdktrace.WithoutPanicRecording(), // a panic's text may be a caller's; the log has it
+			sdktrace.WithSpanProcessor(&bounded{batches, room, func() {
+				dropped.Inc()
+				log.NoRoomForSpan()
+			}}),
 		),
 	}, nil
 }

@@ -61,11 +61,6 @@ func (s *Store) drop(sh *shard, sub *subject) {
 func (s *Store) evict(sh *shard, sub *subject, now int64) {
 	early := !sub.idle(now)
 	s.drop(sh, sub)
-	if early {
-		s.early.Add(1)
-	} else {
-		s.evicted.Add(1)
-	}
 	s.onEvict(early)
 }
 
@@ -124,8 +119,7 @@ func (s *Store) shrink(now int64) {
 		tooMany := s.answers.Load() > s.maxBytes/2
 		switch {
 		case sh.ended.oldest != nil && (tooMany || barren >= shards):
-			s.forget(sh, sh.ended.oldest)
-			s.forgotten.Add(1)
+			s.giveWay(sh, sh.ended.oldest, now)
 			barren = min(barren, shards)
 		case sh.usage.oldest != nil && !tooMany:
 			s.evict(sh, sh.usage.oldest, now)
@@ -134,6 +128,15 @@ func (s *Store) shrink(now int64) {
 			barren++
 		}
 		sh.mu.Unlock()
+	}
+}
+
+// giveWay forgets an ended hold for want of room.
+func (s *Store) giveWay(sh *shard, h *hold, now int64) {
+	early := now < h.forgetAt()
+	s.forget(sh, h)
+	if early {
+		s.onForget()
 	}
 }
 

@@ -75,12 +75,11 @@ func TestIdleSubjectsAreSwept(t *testing.T) {
 			t.Errorf("%d subjects are held, want the %d that come", got, known)
 		}
 	})
-	stats := s.Stats()
-	if early.Load() != 0 || stats.EvictedEarly != 0 {
+	if early.Load() != 0 {
 		t.Errorf("%d were evicted early, want none: there was room", early.Load())
 	}
-	if swept.Load() != stats.Evicted || stats.Evicted < 99_000 {
-		t.Errorf("%d evictions heard of, %d counted, want all but a few of 100,000", swept.Load(), stats.Evicted)
+	if swept.Load() < 99_000 {
+		t.Errorf("%d evictions heard of, want all but a few of 100,000", swept.Load())
 	}
 }
 
@@ -122,8 +121,8 @@ func TestFullStoreEvictsTheLeastRecentlyUsed(t *testing.T) {
 		}
 	}
 	stats := s.Stats()
-	if stats.EvictedEarly == 0 || stats.EvictedEarly != early.Load() {
-		t.Errorf("%d were evicted early and %d heard of, want some and all", stats.EvictedEarly, early.Load())
+	if early.Load() == 0 {
+		t.Error("no early eviction was heard of, want some")
 	}
 	if stats.Subjects < 100 {
 		t.Errorf("%d subjects are held in %d bytes, want more than 100", stats.Subjects, most)

@@ -74,7 +74,6 @@ func (s *Store) forget(sh *shard, h *hold) {
 	}
 	delete(sh.holds, holdKey{h.first, h.id})
 	s.bytes.Add(-h.size())
-	s.known.Add(-1)
 	if h.unsettled == nil {
 		h.first.holding.known.Add(-1)
 		return

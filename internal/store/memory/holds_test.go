@@ -109,13 +109,17 @@ func TestOpenHoldsAloneCanFillTheStore(t *testing.T) {
 	}
 }
 
-// TestAnswersGiveWayBeforeUsage settles more holds than the store can remember: the oldest answers are forgotten early,
-// and no one's usage is.
+// TestAnswersGiveWayBeforeUsage settles more holds than the store can remember: the oldest answers are forgotten early, each is
+// told, and no one's usage is.
 func TestAnswersGiveWayBeforeUsage(t *testing.T) {
 	const most, holds = 200_000, 5000
 	var clock atomic.Int64
 	clock.Store(1e15)
-	s := memory.New(memory.Options{MaxBytes: most, Shards: 4, Now: clock.Load})
+	forgotten, evicted := 0, 0
+	s := memory.New(memory.Options{
+		MaxBytes: most, Shards: 4, Now: clock.Load,
+		OnForget: func() { forgotten++ }, OnEvict: func(bool) { evicted++ },
+	})
 	for n := range 20 {
 		take(t, s, user(n), 5, 24*time.Hour)
 	}
@@ -133,14 +137,17 @@ func TestAnswersGiveWayBeforeUsage(t *testing.T) {
 			t.Fatalf("after %d holds %d bytes are held, want at most %d", n, got, most)
 		}
 	}
-	if out, err := settle(s, user(-1), fmt.Sprint(holds-100)); err != nil || !out.Repeat {
-		t.Errorf("the last but 99th settlement again: %+v, %v, want a repeat", out, err)
+	if forgotten == 0 || forgotten > holds-100 || evicted != 0 {
+		t.Errorf("%d of %d answers are forgotten and %d subjects evicted, want all but a few hundred, and none", forgotten, holds, evicted)
 	}
-	if _, err := settle(s, user(-1), "0"); !errors.Is(err, store.ErrNoHold) {
-		t.Errorf("the first settlement again: %v, want ErrNoHold", err)
-	}
-	if stats := s.Stats(); stats.EvictedEarly != 0 || stats.Forgotten == 0 || stats.Holds < 100 {
-		t.Errorf("%+v, want no usage evicted, some answers forgotten and 100 kept", stats)
+	for n := range holds {
+		out, err := settle(s, user(-1), fmt.Sprint(n))
+		if n < forgotten && !errors.Is(err, store.ErrNoHold) {
+			t.Fatalf("settlement %d of %d, %d of which are forgotten, again: %+v, %v, want ErrNoHold", n, holds, forgotten, out, err)
+		}
+		if n >= forgotten && (err != nil || !out.Repeat) {
+			t.Fatalf("settlement %d of %d, %d of which are forgotten, again: %+v, %v, want a repeat", n, holds, forgotten, out, err)
+		}
 	}
 	for n := range 20 {
 		if used := take(t, s, user(n), 0, 24*time.Hour); used != 5 {

@@ -84,7 +84,6 @@ func (s *Store) link(h *hold, sh *shard) {
 			hg.held[u] += part.has[u]
 		}
 	}
-	s.known.Add(1)
 	s.kept.Add(h.unsettled.kept)
 	s.accountHold(h, 0)
 }

@@ -162,7 +162,6 @@ func (s *Store) remember(st *store.Settlement, first *slot, now int64) *hold {
 	}
 	first.sub.hold().known.Add(1)
 	first.shard.add(h)
-	s.known.Add(1)
 	h.ended = true
 	s.accountHold(h, 0)
 	first.shard.ended.push(h)

@@ -22,8 +22,8 @@ const (
 type Options struct {
 	// MaxBytes bounds what subjects and holds take. Over it, the subjects used the longest ago are evicted early, that is while
 	// hits of theirs still count. Open holds are never evicted: they are refused where they would not fit. Answers that are
-	// kept for repeats take at most half of it once it is full: beyond that the oldest are forgotten early. 0 stands for
-	// DefaultMaxBytes.
+	// kept for repeats take at most half of it once it is full: beyond that the oldest are forgotten early, and a repeat of what
+	// they answered is done again. 0 stands for DefaultMaxBytes.
 	MaxBytes int64
 	// Shards is how many parts the subjects are kept in, each under its own lock. 0 stands for DefaultShards.
 	Shards int
@@ -32,19 +32,17 @@ type Options struct {
 	Now func() int64
 	// OnEvict hears of each evicted subject, and whether it was early. It must not block or call the store; nil for none.
 	OnEvict func(early bool)
+	// OnForget hears of each answer kept for repeats that is forgotten early. It must not block or call the store; nil for none.
+	OnForget func()
 	// OnLapse hears of each lease found over, of holds that have a part at the subject without an ID, and of what it leaves charged
 	// there, nano-USD. It must not block or call the store; nil for none.
 	OnLapse func(leases int, usd int64)
 }
 
-// Stats is what the store holds and has given up.
+// Stats is what the store holds.
 type Stats struct {
-	Subjects     int64 // held now
-	Bytes        int64 // that they take, estimated
-	Evicted      int64 // subjects dropped since nothing of theirs counted any more
-	EvictedEarly int64 // subjects dropped for want of room while hits of theirs counted
-	Holds        int64 // known now: open, and ended ones whose answers are kept
-	Forgotten    int64 // ended holds dropped for want of room before their time
+	Subjects int64
+	Bytes    int64 // that they and the holds take, estimated
 }
 
 // Store is an embedded store. Make it with New.
@@ -52,6 +50,7 @@ type Store struct {
 	maxBytes int64
 	now      func() int64
 	onEvict  func(early bool)
+	onForget func()
 	onLapse  func(leases int, usd int64)
 	seed     maphash.Seed
 	shards   []shard // the last one is the global subject's alone
@@ -63,12 +62,7 @@ type Store struct {
 	kept     atomic.Int64 // the part that is never evicted: overrides, open holds and waiters
 	answers  atomic.Int64 // the part of ended holds
 	subjects atomic.Int64
-	known    atomic.Int64 // holds
-
-	evicted   atomic.Int64
-	early     atomic.Int64
-	forgotten atomic.Int64
-	victim    atomic.Uint64 // where the next early eviction looks
+	victim   atomic.Uint64 // where the next early eviction looks
 }
 
 var _ store.Store = (*Store)(nil)
@@ -87,6 +81,9 @@ func New(opt Options) *Store {
 	if opt.OnEvict == nil {
 		opt.OnEvict = func(bool) {}
 	}
+	if opt.OnForget == nil {
+		opt.OnForget = func() {}
+	}
 	if opt.OnLapse == nil {
 		opt.OnLapse = func(int, int64) {}
 	}
@@ -94,6 +91,7 @@ func New(opt Options) *Store {
 		maxBytes: opt.MaxBytes,
 		now:      opt.Now,
 		onEvict:  opt.OnEvict,
+		onForget: opt.OnForget,
 		onLapse:  opt.OnLapse,
 		seed:     maphash.MakeSeed(),
 		shards:   make([]shard, opt.Shards+1),
@@ -113,14 +111,7 @@ func processClock() func() int64 {
 
 // Stats tells what the store holds.
 func (s *Store) Stats() Stats {
-	return Stats{
-		Subjects:     s.subjects.Load(),
-		Bytes:        s.bytes.Load(),
-		Evicted:      s.evicted.Load(),
-		EvictedEarly: s.early.Load(),
-		Holds:        s.known.Load(),
-		Forgotten:    s.forgotten.Load(),
-	}
+	return Stats{Subjects: s.subjects.Load(), Bytes: s.bytes.Load()}
 }
 
 // OnChange registers the receiver of changes.
