@@ -6,6 +6,8 @@ import (
 	"hash"
 	"maps"
 	"slices"
+
+	"github.com/ratelimitd/ratelimitd/internal/budget"
 )
 
 // digest hashes what a caller asked, so that a repeat is told from another request. Every part has its length before it, so that
@@ -55,4 +57,20 @@ func (d digest) id() (id [tokenIDBytes]byte) {
 // fingerprint is the hash in 64 bits, never 0.
 func (d digest) fingerprint() uint64 {
 	return max(binary.BigEndian.Uint64(d.sum.Sum(nil)), 1)
+}
+
+func (d digest) usage(u *budget.Usage) {
+	d.flag(u != nil)
+	if u != nil {
+		for _, n := range []int64{u.Input, u.CacheRead, u.CacheWrite, u.Output, u.Reasoning} {
+			d.number(n)
+		}
+	}
+}
+
+func (d digest) amount(n *int64) {
+	d.flag(n != nil)
+	if n != nil {
+		d.number(*n)
+	}
 }

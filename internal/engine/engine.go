@@ -38,27 +38,27 @@ type Options struct {
 
 // Engine decides. It is safe for concurrent use.
 type Engine struct {
-	opt       Options
-	denials   *denials
-	overrides *overrides
-	counters  *counters
-	purses    *purses
-	scratch   sync.Pool
-	ends      ends
+	opt        Options
+	remembered *rememberedDenials
+	overrides  *overrides
+	counters   *counters
+	purses     *purses
+	scratch    sync.Pool
+	ends       ends
 }
 
 // New returns an engine over a store, and becomes the receiver of the store's changes.
 func New(opt Options) *Engine {
 	e := &Engine{
-		opt:       opt,
-		denials:   newDenials(opt.Metrics.LocalDenials),
-		overrides: newOverrides(),
-		counters:  newCounters(opt.Metrics),
-		purses:    newPurses(opt.Metrics),
+		opt:        opt,
+		remembered: newRemembered(opt.Metrics.LocalDenials),
+		overrides:  newOverrides(),
+		counters:   newCounters(opt.Metrics),
+		purses:     newPurses(opt.Metrics),
 	}
 	e.ends.stop = make(chan struct{})
 	e.scratch.New = func() any { return new(scratch) }
-	opt.Store.OnChange(e.denials.change)
+	opt.Store.OnChange(e.remembered.change)
 	return e
 }
 
@@ -197,10 +197,10 @@ func (e *Engine) consult(ctx context.Context, sc *scratch, began, deadline time.
 		if len(checks) == 0 {
 			return fromNobody, nil
 		}
-		if !sc.fresh && e.denials.cover(sc, began) {
+		if !sc.fresh && e.remembered.cover(sc, began) {
 			return fromMemory, nil
 		}
-		mark := e.denials.mark(checks)
+		mark := e.remembered.mark(checks)
 		sc.ask(checks, deadline)
 		sc.request.Look = sc.look
 		if sc.call.Hold != nil && !sc.look {
@@ -217,7 +217,7 @@ func (e *Engine) consult(ctx context.Context, sc *scratch, began, deadline time.
 		}
 		sc.judge(checks, &sc.answer)
 		if !sc.answer.Admitted && !sc.look && sc.raise == nil {
-			e.denials.remember(sc, mark, began, time.Now())
+			e.remembered.keep(sc, mark, began, time.Now())
 		}
 		return fromStore, nil
 	}
@@ -247,172 +247,3 @@ func (e *Engine) stale(ctx context.Context, snapshot *policy.Snapshot, news []st
 	}
 	return len(news) > 0
 }
-
-// refund gives back, once, what the refunding descriptors of a call ask for, before anything is taken: the hits of the moment at,
-// microseconds since the Unix epoch, or for 0 the newest. The descriptors' answers are kept for addRefunds. What the store could
-// not do is storeErr; err is the caller's own.
-func (e *Engine) refund(
-	ctx context.Context, call *policy.Call, sc *scratch, at int64, deadline time.Time,
-) (storeErr, err error) {
-	sc.refunds = sc.refunds[:0]
-	if !call.Refunds() {
-		return nil, nil
-	}
-	for range maxRestarts {
-		snapshot, err := e.resolve(call, sc)
-		if err != nil {
-			return nil, err
-		}
-		checks := sc.resolution.Refund
-		if len(checks) == 0 {
-			return nil, nil
-		}
-		sc.ask(checks, deadline)
-		sc.request.At = at
-		sent := time.Now()
-		_, err = e.opt.Store.Refund(ctx, &sc.request, &sc.answer)
-		sc.inStore += e.trip(sent)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil, fmt.Errorf("refunding: %w", context.Cause(ctx))
-			}
-			return err, nil
-		}
-		if e.stale(ctx, snapshot, sc.answer.Stale, checks) { // then nothing was given back
-			continue
-		}
-		sc.judge(checks, &sc.answer)
-		for _, named := range sc.resolution.Of {
-			var st Status
-			if named.Refund != 0 {
-				sc.answerDescriptor(&st, checks, named.Refund)
-				st.Denied, st.Wait = false, 0 // to give back is never denied
-			}
-			sc.refunds = append(sc.refunds, st)
-		}
-		return nil, nil
-	}
-	return errRestarts, nil
-}
-
-// addRefunds puts the answers of the descriptors that gave back beside those of the others. If the store could not do it the
-// call fails open for them: they were let through and nothing was counted.
-func (e *Engine) addRefunds(ctx context.Context, sc *scratch, storeErr error, dec *Decision) {
-	if storeErr != nil {
-		e.trouble(ctx, storeErr)
-		for i, named := range sc.resolution.Of {
-			if named.Refund != 0 {
-				dec.Statuses[i] = Status{Matched: true, Tier: sc.resolution.Refund[0].Tier}
-				dec.decide(&dec.Statuses[i])
-			}
-		}
-		if !dec.Denied {
-			dec.Mode = FailedOpen
-		}
-		e.openFor(ctx, sc.resolution.Refund)
-		return
-	}
-	for i := range sc.refunds {
-		if st := &sc.refunds[i]; st.Matched {
-			dec.Statuses[i] = *st
-			dec.decide(st)
-			if dec.Mode == Unmatched {
-				dec.Mode = Stored
-			}
-		}
-	}
-}
-
-// openFor counts and logs that a call was let through for these tiers.
-func (e *Engine) openFor(ctx context.Context, checks []policy.Check) {
-	for i := range checks {
-		e.counters.failedOpen(checks[i].Tier)
-		e.opt.Log.FailedOpen(ctx, checks[i].Tier)
-	}
-}
-
-// failed answers a call that the store did not decide.
-func (e *Engine) failed(ctx context.Context, sc *scratch, err error, dec *Decision) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("deciding: %w", context.Cause(ctx))
-	}
-	e.fail(ctx, sc, err, dec)
-	return nil
-}
-
-// fail answers by the tiers' on_store_failure: the call is denied if any tier that it touches denies then.
-func (e *Engine) fail(ctx context.Context, sc *scratch, err error, dec *Decision) {
-	e.trouble(ctx, err)
-	dec.Mode = FailedOpen
-	shut := uint64(0)
-	for i := range sc.resolution.Admit {
-		check := &sc.resolution.Admit[i]
-		if check.OnStoreFailure == policy.Deny {
-			shut |= 1 << i
-			e.opt.Log.FailedShut(ctx, check.Tier)
-		}
-	}
-	if shut != 0 {
-		dec.Mode, dec.Denied = FailedShut, true
-	}
-	for i, named := range sc.resolution.Of {
-		if named.Admit == 0 {
-			continue
-		}
-		st := &dec.Statuses[i]
-		*st = Status{Matched: true, Denied: named.Admit&shut != 0}
-		for c := range sc.resolution.Admit {
-			bit := uint64(1) << c
-			if named.Admit&bit != 0 && (!st.Denied || shut&bit != 0) {
-				st.Tier = sc.resolution.Admit[c].Tier
-				break
-			}
-		}
-		dec.decide(st)
-	}
-	if dec.Mode == FailedOpen {
-		e.openFor(ctx, sc.resolution.Admit)
-	}
-}
-
-// trouble counts and logs that the store gave no answer.
-func (e *Engine) trouble(ctx context.Context, err error) {
-	kind := KindOf(err)
-	e.counters.storeError(kind)
-	e.opt.Log.StoreTrouble(ctx, err, kind)
-}
-
-// KindOf says why the store gave no answer, as metrics spell it.
-func KindOf(err error) string {
-	switch {
-	case errors.Is(err, store.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
-		return telemetry.KindTimeout
-	case errors.Is(err, store.ErrUnavailable):
-		return telemetry.KindUnavailable
-	case errors.Is(err, store.ErrCorrupt):
-		return telemetry.KindCorrupt
-	case errors.Is(err, store.ErrFull):
-		return telemetry.KindFull
-	default:
-		return telemetry.KindOther
-	}
-}
-
-// StoreErr is nil while the store answers, and says so in the metric: a decision that comes too late is no lost store. It does not
-// wait longer than a decision would.
-func (e *Engine) StoreErr(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, max(e.opt.Timeout, pingTimeout))
-	defer cancel()
-	err := e.opt.Store.Ping(bounded)
-	switch {
-	case err == nil:
-		e.opt.Metrics.StoreUp.Set(1)
-		return nil
-	case ctx.Err() == nil: // else who asked has gone, and nothing is known
-		e.opt.Metrics.StoreUp.Set(0)
-	}
-	return fmt.Errorf("asking the store: %w", err)
-}
-
-// pingTimeout is what a health check gives the store; unlike a decision it may have to connect first.
-const pingTimeout = 250 * time.Millisecond

@@ -103,9 +103,3 @@ func (e *Engine) extended(sc *scratch, from heard, ttl time.Duration) (*Extended
 	}
 	return answer, nil
 }
-
-// isReason reports whether err is a CostError of a reason.
-func isReason(err error, reason Reason) bool {
-	var cost *CostError
-	return errors.As(err, &cost) && cost.Reason == reason
-}

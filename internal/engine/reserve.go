@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -54,20 +53,6 @@ func (r *Reservation) fingerprint(ttl time.Duration) uint64 {
 	d.flag(r.NoSlot)
 	d.flag(r.Partial)
 	return d.fingerprint()
-}
-
-// keyedID is the id of what a user asks for under an idempotency key: the same for every daemon.
-func keyedID(purpose string, user store.Subject, key string) [tokenIDBytes]byte {
-	d := newDigest(purpose)
-	d.text(user.Kind)
-	d.text(user.ID)
-	d.text(key)
-	return d.id()
-}
-
-func randomID() (id [tokenIDBytes]byte) {
-	_, _ = rand.Read(id[:]) // never fails
-	return id
 }
 
 // prepare makes the call and its hold.
@@ -255,27 +240,10 @@ func (rv *reserving) token(at int64, unheld bool) string {
 	return t.encode()
 }
 
-// addParts gives a token the subjects of a call.
-func (t *token) addParts(snapshot *policy.Snapshot, sc *scratch) {
-	for _, part := range partsOf(sc.resolution.Admit) {
-		_, planKey := snapshot.Keys(part.Subject.Kind)
-		t.parts = append(t.parts, tokenPart{
-			subject: part.Subject, plan: entryOf(&sc.call, planKey), usd: part.USD, tokens: part.Tokens,
-		})
+// lease is a ttl as a hold takes it.
+func lease(ttl time.Duration) time.Duration {
+	if ttl == 0 {
+		return DefaultTTL
 	}
-}
-
-// entryOf returns the value of a call's first entry of a key; empty if there is none.
-func entryOf(call *policy.Call, key string) string {
-	if key == "" {
-		return ""
-	}
-	for i := range call.Descriptors {
-		for _, entry := range call.Descriptors[i].Entries {
-			if entry.Key == key {
-				return entry.Value
-			}
-		}
-	}
-	return ""
+	return ttl.Round(time.Microsecond)
 }

@@ -106,3 +106,18 @@ func (e *Engine) tokenByRule(sc *scratch, t *token, dec *Decision) string {
 	t.addParts(e.opt.Policy(), sc)
 	return t.encode()
 }
+
+// entryOf returns the value of a call's first entry of a key; empty if there is none.
+func entryOf(call *policy.Call, key string) string {
+	if key == "" {
+		return ""
+	}
+	for i := range call.Descriptors {
+		for _, entry := range call.Descriptors[i].Entries {
+			if entry.Key == key {
+				return entry.Value
+			}
+		}
+	}
+	return ""
+}

@@ -5,8 +5,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/ratelimitd/ratelimitd/internal/budget"
-	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 )
@@ -45,22 +43,6 @@ func (s *Settlement) fingerprint() uint64 {
 	d.flag(s.CacheHit)
 	d.amount(s.ProviderCost)
 	return d.fingerprint()
-}
-
-func (d digest) usage(u *budget.Usage) {
-	d.flag(u != nil)
-	if u != nil {
-		for _, n := range []int64{u.Input, u.CacheRead, u.CacheWrite, u.Output, u.Reasoning} {
-			d.number(n)
-		}
-	}
-}
-
-func (d digest) amount(n *int64) {
-	d.flag(n != nil)
-	if n != nil {
-		d.number(*n)
-	}
 }
 
 // settleToken settles a reservation by a report.
@@ -197,21 +179,4 @@ func (e *Engine) returnRequests(ctx context.Context, tok *token) {
 	if storeErr != nil && err == nil {
 		e.trouble(ctx, storeErr)
 	}
-}
-
-// call is the call of a reservation, as far as its token tells it.
-func (t *token) call(snapshot *policy.Snapshot) policy.Call {
-	var entries []policy.Entry
-	for i := range t.parts {
-		p := &t.parts[i]
-		key, planKey := snapshot.Keys(p.subject.Kind)
-		if key == "" {
-			continue
-		}
-		entries = append(entries, policy.Entry{Key: key, Value: p.subject.ID})
-		if planKey != "" && p.plan != "" {
-			entries = append(entries, policy.Entry{Key: planKey, Value: p.plan})
-		}
-	}
-	return policy.Call{Domain: snapshot.Domain(), Descriptors: []policy.Descriptor{{Entries: entries, Amount: 1}}}
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
@@ -44,12 +43,4 @@ func (s *Spender) addTo(d digest) {
 	d.text(s.Model)
 	d.texts(s.Subjects)
 	d.texts(s.Tags)
-}
-
-// lease is a ttl as a hold takes it.
-func lease(ttl time.Duration) time.Duration {
-	if ttl == 0 {
-		return DefaultTTL
-	}
-	return ttl.Round(time.Microsecond)
 }

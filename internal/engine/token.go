@@ -192,15 +192,6 @@ func milliseconds(d time.Duration) int64 {
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) } // made once by the package
 
-// storeParts are the token's subjects as a settlement takes them.
-func (t *token) storeParts() []store.Part {
-	parts := make([]store.Part, len(t.parts))
-	for i, p := range t.parts {
-		parts[i] = store.Part{Subject: p.subject, USD: p.usd, Tokens: p.tokens}
-	}
-	return parts
-}
-
 // bookedFor is how long after its admission a hold that the store does not know is booked. Until then the store would know it if it
 // had been settled: answers are kept for an hour longer, which is more than the clocks of store and daemon may differ by.
 const bookedFor = store.KeepAnswers - time.Hour

@@ -22,45 +22,47 @@ import (
 
 // Bounds of what is remembered.
 const (
-	denialShards   = 64
-	denialsInShard = 1024
-	longestID      = 256 // bytes; the denial of a longer id is not remembered
+	rememberedShards  = 64
+	rememberedInShard = 1024
+	longestID         = 256 // bytes; the denial of a longer id is not remembered
 )
 
-type denial struct {
+// remembered is one denial that is kept.
+type remembered struct {
 	limits *policy.Limits // what it was made from
 	limit  *policy.Limit  // the one with the longest wait
 	until  time.Time      // answered until then: a moment not later than the one at which the store would admit,
 	passes time.Time      // and one not earlier than it
 }
 
-type denialShard struct {
+type rememberedShard struct {
 	generation atomic.Uint64 // counts changes heard; it moves before the change is acted on
 	mu         sync.Mutex
-	bySubject  map[store.Subject]denial
+	bySubject  map[store.Subject]remembered
 }
 
-type denials struct {
+// rememberedDenials are those of all subjects. They are safe for concurrent use.
+type rememberedDenials struct {
 	seed   maphash.Seed
 	deaf   atomic.Bool
 	held   prometheus.Gauge
-	shards [denialShards]denialShard
+	shards [rememberedShards]rememberedShard
 }
 
-func newDenials(held prometheus.Gauge) *denials {
-	d := &denials{seed: maphash.MakeSeed(), held: held}
+func newRemembered(held prometheus.Gauge) *rememberedDenials {
+	d := &rememberedDenials{seed: maphash.MakeSeed(), held: held}
 	for i := range d.shards {
-		d.shards[i].bySubject = make(map[store.Subject]denial)
+		d.shards[i].bySubject = make(map[store.Subject]remembered)
 	}
 	return d
 }
 
-func (d *denials) shard(s store.Subject) *denialShard {
-	return &d.shards[maphash.String(d.seed, s.ID)%denialShards]
+func (d *rememberedDenials) shard(s store.Subject) *rememberedShard {
+	return &d.shards[maphash.String(d.seed, s.ID)%rememberedShards]
 }
 
 // change hears from the store that something was changed otherwise than by a hit.
-func (d *denials) change(c store.Change) {
+func (d *rememberedDenials) change(c store.Change) {
 	switch {
 	case c.Lost:
 		d.deaf.Store(true)
@@ -77,7 +79,7 @@ func (d *denials) change(c store.Change) {
 	}
 }
 
-func (d *denials) forgetAll() {
+func (d *rememberedDenials) forgetAll() {
 	for i := range d.shards {
 		s := &d.shards[i]
 		s.generation.Add(1)
@@ -89,7 +91,7 @@ func (d *denials) forgetAll() {
 }
 
 // drop removes one denial. The shard is locked.
-func (d *denials) drop(s *denialShard, k store.Subject) {
+func (d *rememberedDenials) drop(s *rememberedShard, k store.Subject) {
 	if _, ok := s.bySubject[k]; ok {
 		delete(s.bySubject, k)
 		d.held.Dec()
@@ -97,7 +99,7 @@ func (d *denials) drop(s *denialShard, k store.Subject) {
 }
 
 // mark notes how far changes have been heard before the store is asked: the sum of the generations of the checks' shards.
-func (d *denials) mark(checks []policy.Check) uint64 {
+func (d *rememberedDenials) mark(checks []policy.Check) uint64 {
 	sum := uint64(0)
 	for i := range checks {
 		sum += d.shard(checks[i].Subject).generation.Load()
@@ -106,9 +108,9 @@ func (d *denials) mark(checks []policy.Check) uint64 {
 }
 
 // find returns the denial of a check that still holds.
-func (d *denials) find(check *policy.Check, now time.Time) (denial, bool) {
+func (d *rememberedDenials) find(check *policy.Check, now time.Time) (remembered, bool) {
 	if check.Unit != store.Requests || max(check.Amount, 1) != 1 || d.deaf.Load() {
-		return denial{}, false
+		return remembered{}, false
 	}
 	k := check.Subject
 	s := d.shard(check.Subject)
@@ -116,19 +118,19 @@ func (d *denials) find(check *policy.Check, now time.Time) (denial, bool) {
 	defer s.mu.Unlock()
 	found, ok := s.bySubject[k]
 	if !ok {
-		return denial{}, false
+		return remembered{}, false
 	}
 	if found.limits != check.Limits || !now.Before(found.until) {
 		d.drop(s, k)
-		return denial{}, false
+		return remembered{}, false
 	}
 	return found, true
 }
 
-// remember keeps the denials that the store has just given, if nothing has changed since mark was taken: a change moves the
+// keep keeps the denials that the store has just given, if nothing has changed since mark was taken: a change moves the
 // generation before it drops what it made untrue, so either it finds what is kept here or it is seen here. The store decided
 // between sent and received, so a wait ends between sent+wait and received+wait.
-func (d *denials) remember(sc *scratch, mark uint64, sent, received time.Time) {
+func (d *rememberedDenials) keep(sc *scratch, mark uint64, sent, received time.Time) {
 	checks := sc.resolution.Admit
 	if d.deaf.Load() || d.mark(checks) != mark {
 		return
@@ -141,14 +143,14 @@ func (d *denials) remember(sc *scratch, mark uint64, sent, received time.Time) {
 		}
 		s := d.shard(check.Subject)
 		s.mu.Lock()
-		if len(s.bySubject) >= denialsInShard {
+		if len(s.bySubject) >= rememberedInShard {
 			d.makeRoom(s, received)
 		}
 		k := check.Subject
 		if _, ok := s.bySubject[k]; !ok {
 			d.held.Inc()
 		}
-		s.bySubject[k] = denial{
+		s.bySubject[k] = remembered{
 			limits: check.Limits, limit: &check.Named[r.limit],
 			until: sent.Add(r.state.Wait), passes: received.Add(r.state.Wait),
 		}
@@ -165,7 +167,7 @@ func (d *denials) remember(sc *scratch, mark uint64, sent, received time.Time) {
 }
 
 // makeRoom drops denials that no longer hold, or some that do. The shard is locked.
-func (d *denials) makeRoom(s *denialShard, now time.Time) {
+func (d *rememberedDenials) makeRoom(s *rememberedShard, now time.Time) {
 	looked := 0
 	for k, v := range s.bySubject {
 		looked++
@@ -179,7 +181,7 @@ func (d *denials) makeRoom(s *denialShard, now time.Time) {
 }
 
 // cover reports whether a remembered denial covers the call, into sc.denied and sc.results.
-func (d *denials) cover(sc *scratch, now time.Time) bool {
+func (d *rememberedDenials) cover(sc *scratch, now time.Time) bool {
 	checks := sc.resolution.Admit
 	sc.denied = 0
 	sc.results = sc.results[:0]

@@ -1,9 +1,6 @@
 package engine
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -11,6 +8,18 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
 )
+
+// Denial is why a limit denies.
+type Denial struct {
+	Reason    Reason
+	Tier, ID  string
+	Limit     policy.Limit
+	Used      int64         // of the limit's unit; held included
+	Asked     int64         // of the limit's unit
+	Wait      time.Duration // until it would fit if nothing else is admitted; store.Never if it cannot
+	RetryIn   time.Duration // when to try again: the wait, or for a slot, which may be free at any time, a moment
+	Available time.Time     // when the wait is over; zero if never
+}
 
 // slotRetry is when to ask for a slot again: one may be free at any time.
 const slotRetry = time.Second
@@ -115,60 +124,5 @@ func (d *Denial) neverText(limit string) string {
 		return limit + " admits no call"
 	default:
 		return limit + " admits no call"
-	}
-}
-
-// quoted is a caller's text within a sentence, cut: it may be of any length.
-func quoted(text string) string {
-	const shown = 64
-	if len(text) > shown {
-		text = text[:shown] + "..."
-	}
-	return strconv.Quote(text)
-}
-
-// errNotFound is the answer to a reservation id that nothing is known of.
-func errNotFound(err error) *CostError {
-	return &CostError{
-		Reason: ReservationNotFound, Err: err,
-		Text: "no such reservation: send the reservation_id of an answer, within a day of the reservation's end",
-	}
-}
-
-// errStore is the answer to what the store did not do.
-func errStore(err error) *CostError {
-	return &CostError{
-		Reason: StoreUnavailable, Err: err,
-		Text: "the store of usage cannot be asked right now; repeat the call with the same ids, which is safe",
-	}
-}
-
-// errUnpriced is the answer to a call of a model without a price, where the policy refuses it.
-func errUnpriced(model string) *CostError {
-	return &CostError{
-		Reason: PriceUnknown,
-		Text:   "model " + quoted(model) + " has no price; add one to the policy's prices, or say there what on_unknown_price is",
-	}
-}
-
-// translate turns an error of the store, or of the call, into one of the cost API; the context's stay what they are. mismatch is
-// what an id that is known with other contents comes to.
-func (e *Engine) translate(ctx context.Context, err error, mismatch *CostError) error {
-	var cost *CostError
-	switch {
-	case errors.As(err, &cost):
-		return err
-	case mismatch != nil && errors.Is(err, store.ErrMismatch):
-		mismatch.Err = err
-		return mismatch
-	case errors.Is(err, store.ErrNoHold):
-		return errNotFound(err)
-	case errors.Is(err, ErrBadCall):
-		return &CostError{Reason: InvalidArgument, Field: "subjects", Text: err.Error(), Err: err}
-	case ctx.Err() != nil:
-		return fmt.Errorf("the call has ended: %w", ctx.Err())
-	default:
-		e.trouble(ctx, err)
-		return errStore(err)
 	}
 }
