@@ -268,7 +268,7 @@ func (s *Store) finish(req *store.Request, slots []slot, now int64, ans *store.A
 			seq = sl.log.Running()
 		}
 		if sl.sub != nil && sl.sub.holding != nil && holds(req.Checks[i].Unit) {
-			held = sl.sub.holding.held[place(req.Checks[i].Unit)]
+			held = sl.sub.holding.held[indexOf(req.Checks[i].Unit)]
 		}
 		s.used(sl)
 		ans.Seqs = append(ans.Seqs, seq)

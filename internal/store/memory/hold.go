@@ -17,20 +17,20 @@ const (
 	leaseBytes     = 8
 )
 
-// amounts are tokens and nano-USD, as place has them.
+// amounts are tokens and nano-USD, as indexOf has them.
 type amounts [2]int64
 
 // amountsOf returns amounts.
 func amountsOf(usd, tokens int64) amounts { return amounts{tokens, usd} }
 
 // usd is the nano-USD of amounts.
-func (a amounts) usd() int64 { return a[place(store.USD)] }
+func (a amounts) usd() int64 { return a[indexOf(store.USD)] }
 
 // tokens is the tokens of amounts.
-func (a amounts) tokens() int64 { return a[place(store.Tokens)] }
+func (a amounts) tokens() int64 { return a[indexOf(store.Tokens)] }
 
-// place is where a unit that holds hold stands in amounts.
-func place(u store.Unit) int { return int(u - store.Tokens) }
+// indexOf is where a unit that holds hold stands in amounts.
+func indexOf(u store.Unit) int { return int(u - store.Tokens) }
 
 // holds tells whether holds hold amounts of a unit.
 func holds(u store.Unit) bool { return u == store.Tokens || u == store.USD }

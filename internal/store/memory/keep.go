@@ -29,7 +29,7 @@ func (s *Store) keep(req *store.Request, slots []slot, now int64) *hold {
 			if sl.log != nil {
 				at = sl.log.Begin(now)
 			}
-			sh.books[place(c.Unit)], sh.at[place(c.Unit)], sh.has[place(c.Unit)] = true, at, c.Amount
+			sh.books[indexOf(c.Unit)], sh.at[indexOf(c.Unit)], sh.has[indexOf(c.Unit)] = true, at, c.Amount
 		}
 	}
 	s.link(h, slots[0].shard)
@@ -76,7 +76,7 @@ func (s *Store) link(h *hold, sh *shard) {
 	sh.add(h)
 	for i := range shares {
 		part := &shares[i]
-		hg := part.sub.hold()
+		hg := part.sub.ensureHolding()
 		hg.known.Add(1)
 		part.epoch = hg.epoch
 		hg.leasesOf(part).add(part)
@@ -96,8 +96,8 @@ func (sh *shard) add(h *hold) {
 	sh.holds[holdKey{h.first, h.id}] = h
 }
 
-// hold is what the subject keeps for holds.
-func (sub *subject) hold() *holding {
+// ensureHolding returns what the subject keeps for holds, and makes it if there is none.
+func (sub *subject) ensureHolding() *holding {
 	if sub.holding == nil {
 		sub.holding = new(holding)
 	}

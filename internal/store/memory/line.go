@@ -25,8 +25,8 @@ func (w *waiter) size() int64 { return int64(len(w.first.kind) + len(w.first.id)
 // keptSize estimates what a waiter takes in a line that doubles when it grows.
 func (w *waiter) keptSize() int64 { return 2*waiterBytes + w.size() }
 
-// place finds a waiter's place: how many live ones stand before it. One that has none stands behind all.
-func (s *Store) place(sub *subject, first key, id string, now int64) (before int, has bool) {
+// placeInLine finds a waiter's place: how many live ones stand before it. One that has none stands behind all.
+func (s *Store) placeInLine(sub *subject, first key, id string, now int64) (before int, has bool) {
 	if sub == nil || sub.holding == nil || len(sub.holding.line) == 0 {
 		return 0, false
 	}
@@ -96,7 +96,7 @@ func (s *Store) askSlots(req *store.Request, slots []slot, sl *slot, lim *store.
 	if req.Hold != nil && !req.Look {
 		id = req.Hold.ID
 	}
-	before, _ := s.place(sl.sub, slots[0].key, id, now)
+	before, _ := s.placeInLine(sl.sub, slots[0].key, id, now)
 	used := len(hg.slots)
 	st := store.State{Used: int64(used)}
 	if used > 0 {
@@ -136,7 +136,7 @@ func (s *Store) queue(req *store.Request, slots []slot, now int64, ans *store.An
 		if c.Unit != store.Concurrent || sl.sub == nil || sl.sub.holding == nil {
 			continue
 		}
-		before, has := s.place(sl.sub, first, id, now)
+		before, has := s.placeInLine(sl.sub, first, id, now)
 		lacks := alone && len(c.Limits) > 0 && !c.Limits[0].Shadow && ans.States[sl.state].Wait != 0
 		switch {
 		case has:

@@ -124,7 +124,7 @@ func missingOf(req *store.Request, h *hold) *store.Request {
 	more := looking(req)
 	for i := range more.Checks {
 		if c := &more.Checks[i]; holds(c.Unit) {
-			c.Amount = max(0, req.Checks[i].Amount-h.held[place(c.Unit)])
+			c.Amount = max(0, req.Checks[i].Amount-h.held[indexOf(c.Unit)])
 		}
 	}
 	return more
@@ -158,7 +158,7 @@ func (s *Store) raise(h *hold, req *store.Request, slots []slot, now int64) {
 			continue
 		}
 		for j := range shares {
-			if part := &shares[j]; part.sub == sl.sub && c.Amount > part.has[place(c.Unit)] {
+			if part := &shares[j]; part.sub == sl.sub && c.Amount > part.has[indexOf(c.Unit)] {
 				part.change(c.Unit, c.Amount, longest(c.Limits), now)
 				sl.log = sl.sub.log(c.Unit)
 			}
@@ -169,8 +169,8 @@ func (s *Store) raise(h *hold, req *store.Request, slots []slot, now int64) {
 	for i := range shares {
 		part := &shares[i]
 		for _, unit := range []store.Unit{store.USD, store.Tokens} {
-			if has := part.has[place(unit)]; has > 0 && has < h.held[place(unit)] {
-				part.change(unit, h.held[place(unit)], 0, now)
+			if has := part.has[indexOf(unit)]; has > 0 && has < h.held[indexOf(unit)] {
+				part.change(unit, h.held[indexOf(unit)], 0, now)
 			}
 		}
 	}

@@ -102,8 +102,8 @@ func (s *Store) settleShare(part *share, st *store.Settlement, spent amounts, no
 		}
 	}
 	usd, tokens := keepFor(st, part.sub.key)
-	part.change(store.USD, spent[place(store.USD)], usd, now)
-	part.change(store.Tokens, spent[place(store.Tokens)], tokens, now)
+	part.change(store.USD, spent[indexOf(store.USD)], usd, now)
+	part.change(store.Tokens, spent[indexOf(store.Tokens)], tokens, now)
 }
 
 // keepFor is how long a settlement wants amounts of a subject kept, microseconds.
@@ -160,7 +160,7 @@ func (s *Store) remember(st *store.Settlement, first *slot, now int64) *hold {
 		first: first.sub, id: strings.Clone(st.ID), was: store.NoHold, status: store.Closed, at: min(st.Book, now), expires: now,
 		end: endingOf(st, now),
 	}
-	first.sub.hold().known.Add(1)
+	first.sub.ensureHolding().known.Add(1)
 	first.shard.add(h)
 	h.ended = true
 	s.accountHold(h, 0)

@@ -21,7 +21,7 @@ func (sh *share) counts() bool { return sh.epoch == sh.sub.holding.epoch }
 // change brings what a share counts of a unit to an amount, in the windows of the admission. keep is how long a log is
 // followed, microseconds, in which the share has counted nothing so far; 0 for not at all.
 func (sh *share) change(u store.Unit, to, keep, now int64) {
-	i := place(u)
+	i := indexOf(u)
 	before := sh.has[i]
 	delta := to - before
 	if !sh.books[i] || delta == 0 {
