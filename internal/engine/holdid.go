@@ -15,6 +15,7 @@ func keyedID(purpose string, user store.Subject, key string) [tokenIDBytes]byte 
 	return d.id()
 }
 
+// randomID is the id of a hold that nobody asks for again.
 func randomID() (id [tokenIDBytes]byte) {
 	_, _ = rand.Read(id[:]) // never fails
 	return id
