@@ -14,8 +14,6 @@ import (
 func (s *Server) RecordBatch(
 	ctx context.Context, req *costv1.RecordBatchRequest,
 ) (*costv1.RecordBatchResponse, error) {
-	ctx, observe := s.timed(ctx)
-	defer observe()
 	records := req.GetRecords()
 	if n := len(records); n == 0 || n > MaxRecords {
 		return nil, s.translate(badField("records", fmt.Sprintf("has %d records: send 1 to %d", n, MaxRecords)))

@@ -35,7 +35,7 @@ const retrySoon = time.Second
 var (
 	errStopping = &engine.CostError{
 		Reason: reasonStopping,
-		Text:   "this ratelimitd is about to stop and has ended the wait for a slot: ask again, of another one if there is one",
+		Text:   "this ratelimitd is about to stop, and takes no new calls and no waits: ask again, of another one if there is one",
 	}
 	errManyWait = &engine.CostError{
 		Reason: reasonBusy,

@@ -127,6 +127,6 @@ func someLimits() []engine.LimitState {
 func newServer(t testing.TB, e Engine) *Server {
 	t.Helper()
 	s := New(Options{Engine: e, Metrics: telemetry.NewMetrics(prometheus.NewRegistry()), Log: telemetry.NopLog()})
-	t.Cleanup(s.EndWaits)
+	t.Cleanup(s.Refuse)
 	return s
 }

@@ -166,6 +166,10 @@ func redirected(r *http.Request, path string, query url.Values) *http.Request {
 func (a *api) call(w http.ResponseWriter, r *http.Request, places chan struct{}, maxBody int64, timeout time.Duration) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if a.server.refuses() {
+		readProblem(a.server.translate(errStopping)).write(w)
+		return
+	}
 	select {
 	case places <- struct{}{}:
 		defer func() { <-places }()

@@ -315,11 +315,15 @@ func TestWaitersDoNotKeepOthersOut(t *testing.T) {
 	if got := send(t, "POST", url+"/v1/reservations/a.b/settle", "{}"); got.status != http.StatusBadRequest {
 		t.Errorf("a settlement is answered %d: %s, want that of the service", got.status, got.body)
 	}
-	s.EndWaits()
+	s.Refuse()
 	for range maxReserves {
 		if status := <-answered; status != http.StatusServiceUnavailable {
 			t.Errorf("a call that waited until the stop is answered %d, want 503", status)
 		}
+	}
+	got = send(t, "POST", url+"/v1/quote", `{"user_id":"1"}`)
+	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") != "1" || !strings.Contains(got.body, `"SHUTTING_DOWN"`) {
+		t.Errorf("a call that comes after it is answered %d: %s", got.status, got.body)
 	}
 }
 

@@ -59,9 +59,10 @@ type Server struct {
 	latency  *telemetry.Latency
 	badCalls prometheus.Counter
 	waits    chan struct{} // holds one for each call that waits for a slot
-	endWaits func()
-	// onEnd calls f when endWaits is called, unless stop was called before.
-	onEnd func(f func()) (stop func() bool)
+	refuse   func()
+	// onRefuse calls f when refuse is called, unless stop was called before.
+	onRefuse func(f func()) (stop func() bool)
+	refuses  func() bool // tells whether refuse was called
 }
 
 // New returns a server over an engine.
@@ -74,16 +75,18 @@ func New(opt Options) *Server {
 		latency:  opt.Metrics.Latency(telemetry.EdgeCost),
 		badCalls: opt.Metrics.BadCalls.WithLabelValues(telemetry.EdgeCost),
 		waits:    make(chan struct{}, maxWaits),
-		endWaits: end,
-		onEnd:    func(f func()) (stop func() bool) { return context.AfterFunc(ending, f) },
+		refuse:   end,
+		onRefuse: func(f func()) (stop func() bool) { return context.AfterFunc(ending, f) },
+		refuses:  func() bool { return ending.Err() != nil },
 	}
 }
 
-// EndWaits ends all waits for a slot, now and later: calls that wait are answered with SHUTTING_DOWN. It is for the daemon's
-// stop, which lets calls in flight end.
-func (s *Server) EndWaits() { s.endWaits() }
+// Refuse ends all waits for a slot, now and later, and has no new call taken over HTTP: both are answered with SHUTTING_DOWN. It
+// is for the daemon's stop, which lets calls in flight end. A gRPC server refuses new calls by itself.
+func (s *Server) Refuse() { s.refuse() }
 
-// timed returns the context to make a call with, and what notes how long the call took, once it is answered.
+// timed returns the context to make a call with, and what notes how long the call took, once it is answered. Calls that are wrong
+// are not timed: nothing is decided for them.
 func (s *Server) timed(ctx context.Context) (timed context.Context, observe func()) {
 	start := time.Now()
 	timed, watch := engine.WithStopwatch(ctx)
@@ -92,12 +95,12 @@ func (s *Server) timed(ctx context.Context) (timed context.Context, observe func
 
 // Quote says what a call would cost.
 func (s *Server) Quote(ctx context.Context, req *costv1.QuoteRequest) (*costv1.QuoteResponse, error) {
-	ctx, observe := s.timed(ctx)
-	defer observe()
 	ask, err := readQuote(req)
 	if err != nil {
 		return nil, s.translate(err)
 	}
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	q, err := s.engine.Quote(ctx, ask)
 	if err != nil {
 		return nil, s.translate(err)
@@ -138,7 +141,7 @@ func (s *Server) reserveInLine(ctx context.Context, r *engine.Reservation) (*eng
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := s.onEnd(func() { cancel(errStopping) })
+	stop := s.onRefuse(func() { cancel(errStopping) })
 	defer stop()
 	g, err := s.engine.Reserve(ctx, r)
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) && isContextError(err) {
@@ -149,12 +152,12 @@ func (s *Server) reserveInLine(ctx context.Context, r *engine.Reservation) (*eng
 
 // Extend renews a lease, and asks for more.
 func (s *Server) Extend(ctx context.Context, req *costv1.ExtendRequest) (*costv1.ExtendResponse, error) {
-	ctx, observe := s.timed(ctx)
-	defer observe()
 	x, err := readExtension(req)
 	if err != nil {
 		return nil, s.translate(err)
 	}
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	e, err := s.engine.Extend(ctx, x)
 	if err != nil {
 		return nil, s.translate(err)
@@ -164,12 +167,12 @@ func (s *Server) Extend(ctx context.Context, req *costv1.ExtendRequest) (*costv1
 
 // Settle ends a reservation with what was really used.
 func (s *Server) Settle(ctx context.Context, req *costv1.SettleRequest) (*costv1.SettleResponse, error) {
-	ctx, observe := s.timed(ctx)
-	defer observe()
 	st, err := readSettlement(req)
 	if err != nil {
 		return nil, s.translate(err)
 	}
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	r, err := s.engine.Settle(ctx, st)
 	if err != nil {
 		return nil, s.translate(err)
@@ -179,12 +182,12 @@ func (s *Server) Settle(ctx context.Context, req *costv1.SettleRequest) (*costv1
 
 // Release ends a reservation of which nothing was used.
 func (s *Server) Release(ctx context.Context, req *costv1.ReleaseRequest) (*costv1.ReleaseResponse, error) {
-	ctx, observe := s.timed(ctx)
-	defer observe()
 	id, err := readRelease(req)
 	if err != nil {
 		return nil, s.translate(err)
 	}
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	r, err := s.engine.Release(ctx, id)
 	if err != nil {
 		return nil, s.translate(err)
@@ -194,8 +197,6 @@ func (s *Server) Release(ctx context.Context, req *costv1.ReleaseRequest) (*cost
 
 // Record books a call that had no reservation.
 func (s *Server) Record(ctx context.Context, req *costv1.RecordRequest) (*costv1.RecordResponse, error) {
-	ctx, observe := s.timed(ctx)
-	defer observe()
 	resp, err := s.record(ctx, req)
 	if err != nil {
 		return nil, s.translate(err)
@@ -203,12 +204,14 @@ func (s *Server) Record(ctx context.Context, req *costv1.RecordRequest) (*costv1
 	return resp, nil
 }
 
-// record is Record with its error as it is.
+// record is Record with its error as it is. Each record of a batch is timed by itself.
 func (s *Server) record(ctx context.Context, req *costv1.RecordRequest) (*costv1.RecordResponse, error) {
 	record, err := readRecord(req)
 	if err != nil {
 		return nil, err
 	}
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	r, err := s.engine.Record(ctx, record)
 	if err != nil {
 		return nil, err
@@ -218,12 +221,12 @@ func (s *Server) record(ctx context.Context, req *costv1.RecordRequest) (*costv1
 
 // GetUsage reads how the limits of a user, or of the system as a whole, stand.
 func (s *Server) GetUsage(ctx context.Context, req *costv1.GetUsageRequest) (*costv1.GetUsageResponse, error) {
-	ctx, observe := s.timed(ctx)
-	defer observe()
 	id, err := readUsageOf(req)
 	if err != nil {
 		return nil, s.translate(err)
 	}
+	ctx, observe := s.timed(ctx)
+	defer observe()
 	limits, err := s.engine.CostUsage(ctx, id)
 	if err != nil {
 		return nil, s.translate(err)

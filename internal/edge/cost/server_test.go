@@ -5,9 +5,11 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/ratelimitd/ratelimitd/internal/engine"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 	costv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/cost/v1"
 )
 
@@ -35,7 +37,7 @@ func TestTheDaemonsStopEndsTheWaits(t *testing.T) {
 	}
 	go reserve()
 	<-asked
-	s.EndWaits()
+	s.Refuse()
 	if p := readProblem(<-answered); p.Reason != "SHUTTING_DOWN" || p.Status != 503 {
 		t.Errorf("a call that waited is answered with %+v, want SHUTTING_DOWN", p)
 	}
@@ -52,7 +54,7 @@ func TestAnAnswerThatCameBeforeTheStopStands(t *testing.T) {
 	e := &fakeEngine{}
 	s := newServer(t, e)
 	e.do = func(context.Context) error {
-		s.EndWaits()
+		s.Refuse()
 		return nil
 	}
 	if resp, err := s.Reserve(t.Context(), waitingCall()); err != nil || resp.GetReservationId() != theID {
@@ -99,7 +101,7 @@ func TestMoreWaitsThanMayBeAreTurnedAway(t *testing.T) {
 	if _, err := s.Reserve(t.Context(), &costv1.ReserveRequest{UserId: "1"}); err != nil {
 		t.Errorf("a call that does not wait is answered %v, want a reservation", err)
 	}
-	s.EndWaits()
+	s.Refuse()
 	for range maxWaits {
 		<-done
 	}
@@ -149,4 +151,52 @@ func TestEveryRecordOfABatchIsBooked(t *testing.T) {
 	if err != nil || len(resp.GetResults()) != MaxRecords || e.calls != MaxRecords {
 		t.Errorf("%d results, %v after %d calls", len(resp.GetResults()), err, e.calls)
 	}
+}
+
+func TestADecisionIsTimedAndNothingElse(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	s := New(Options{Engine: &fakeEngine{}, Metrics: telemetry.NewMetrics(reg), Log: telemetry.NopLog()})
+	t.Cleanup(s.Refuse)
+	for _, wrong := range []func() error{
+		func() error { _, err := s.Quote(t.Context(), &costv1.QuoteRequest{MaxCostUsd: "-1"}); return err },
+		func() error { _, err := s.Extend(t.Context(), &costv1.ExtendRequest{}); return err },
+		func() error { _, err := s.Settle(t.Context(), &costv1.SettleRequest{}); return err },
+		func() error { _, err := s.Release(t.Context(), &costv1.ReleaseRequest{}); return err },
+		func() error { _, err := s.Record(t.Context(), &costv1.RecordRequest{}); return err },
+		func() error { _, err := s.RecordBatch(t.Context(), someRecords(MaxRecords+1)); return err },
+	} {
+		if p := readProblem(wrong()); p.Reason != "INVALID_ARGUMENT" {
+			t.Fatalf("a wrong call is answered %+v", p)
+		}
+	}
+	if n := timedCalls(t, reg); n != 0 {
+		t.Errorf("%d wrong calls are timed, want none", n)
+	}
+	if _, err := s.RecordBatch(t.Context(), someRecords(3)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.GetUsage(t.Context(), &costv1.GetUsageRequest{UserId: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	if n := timedCalls(t, reg); n != 4 {
+		t.Errorf("a batch of 3 records and a look at usage are timed %d times, want 4", n)
+	}
+}
+
+// timedCalls is how many decisions' times there are.
+func timedCalls(t *testing.T, reg *prometheus.Registry) uint64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := uint64(0)
+	for _, f := range families {
+		if f.GetName() == "ratelimitd_decision_duration_seconds" {
+			for _, m := range f.GetMetric() {
+				n += m.GetHistogram().GetSampleCount()
+			}
+		}
+	}
+	return n
 }

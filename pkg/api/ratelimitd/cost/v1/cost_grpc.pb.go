@@ -62,7 +62,7 @@ const (
 //   - ALREADY_EXISTS (HTTP 409) IDEMPOTENCY_MISMATCH: the idempotency key was used with other contents.
 //   - UNAVAILABLE (HTTP 503) STORE_UNAVAILABLE: the store could not be asked, or did not answer in time. The call may have
 //     been done all the same; with an idempotency key every call is safe to repeat. SHUTTING_DOWN: this process is about
-//     to stop, and ended the wait for a slot. BUSY: over HTTP, as many calls as may be are being answered.
+//     to stop: it takes no new calls, and no waits for a slot. BUSY: over HTTP, as many calls as may be are being answered.
 //   - CANCELLED (HTTP 499) and DEADLINE_EXCEEDED (HTTP 504): the caller gave up, or its deadline has passed.
 type CostServiceClient interface {
 	// Quote says what a call would cost, whether it would be admitted now, and how large it may be. It changes nothing.
@@ -209,7 +209,7 @@ func (c *costServiceClient) GetUsage(ctx context.Context, in *GetUsageRequest, o
 //   - ALREADY_EXISTS (HTTP 409) IDEMPOTENCY_MISMATCH: the idempotency key was used with other contents.
 //   - UNAVAILABLE (HTTP 503) STORE_UNAVAILABLE: the store could not be asked, or did not answer in time. The call may have
 //     been done all the same; with an idempotency key every call is safe to repeat. SHUTTING_DOWN: this process is about
-//     to stop, and ended the wait for a slot. BUSY: over HTTP, as many calls as may be are being answered.
+//     to stop: it takes no new calls, and no waits for a slot. BUSY: over HTTP, as many calls as may be are being answered.
 //   - CANCELLED (HTTP 499) and DEADLINE_EXCEEDED (HTTP 504): the caller gave up, or its deadline has passed.
 type CostServiceServer interface {
 	// Quote says what a call would cost, whether it would be admitted now, and how large it may be. It changes nothing.
