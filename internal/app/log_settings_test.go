@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -79,7 +80,7 @@ func TestAHeaderThatCannotBeReadIsNotLogged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tracing, err := telemetry.NewTracing(settings.Tracing, log)
+	tracing, err := telemetry.NewTracing(settings.Tracing, log, telemetry.NewMetrics(prometheus.NewRegistry()).LostSpans)
 	if err != nil {
 		t.Fatal(err)
 	}

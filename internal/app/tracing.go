@@ -28,7 +28,7 @@ func (a *App) startTracing() error {
 	if a.opt.Tracing == nil {
 		return nil
 	}
-	t, err := telemetry.NewTracing(a.opt.Tracing, a.log)
+	t, err := telemetry.NewTracing(a.opt.Tracing, a.log, a.metrics.LostSpans)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,8 @@ type Metrics struct {
 	Panics prometheus.Counter
 	// LostDecisions counts lines of the decision log that were not written.
 	LostDecisions prometheus.Counter
+	// LostSpans counts spans of traces that were not sent.
+	LostSpans prometheus.Counter
 
 	// StoreErrors counts questions that the store did not answer, by LabelKind: decisions, settlements, refunds, looks at usage.
 	StoreErrors *prometheus.CounterVec
@@ -111,7 +113,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.makePolicy()
 	m.makeProcess()
 	reg.MustRegister(
-		m.Decisions, m.LocalAnswers, m.latency, m.stages, m.BadCalls, m.Panics, m.LostDecisions,
+		m.Decisions, m.LocalAnswers, m.latency, m.stages, m.BadCalls, m.Panics, m.LostDecisions, m.LostSpans,
 		m.StoreErrors, m.FailOpens, m.StoreUp, m.BatchSize, m.LocalDenials, m.Subjects, m.Evicted, m.EvictedEarly,
 		m.AnswersForgottenEarly, m.Redis,
 		m.Money, m.Started, m.Reservations, m.DuplicateEnds, m.LostEnds, m.LeaseExpiries, m.LapsedUSD, m.PriceMisses, m.Waiters,
@@ -172,6 +174,7 @@ func (m *Metrics) makeDecisions() {
 	m.BadCalls = counterVec("ratelimitd_bad_calls_total", "Calls that could not be asked.", LabelEdge)
 	m.Panics = counter("ratelimitd_handler_panics_total", "Handler panics that were caught.")
 	m.LostDecisions = counter("ratelimitd_decision_log_dropped_total", "Lines of the decision log that were not written.")
+	m.LostSpans = counter("ratelimitd_spans_dropped_total", "Spans of traces that were not sent.")
 }
 
 func (m *Metrics) makeStore() {

@@ -54,15 +54,33 @@ type CollectorProcess struct {
 	spans []Span
 }
 
-// Span is one span as the collector has taken it. Its ids are hexadecimal digits; a root has no parent.
+// Span is one span as the collector has taken it, with all that it says. Its ids are hexadecimal digits; a root has no parent.
+// Attributes are string, bool, int64, float64, []any or map[string]any; bytes are strings.
 type Span struct {
 	Service               string // of the process that made it
 	Name                  string
 	TraceID, ID, ParentID string
+	State                 string // the trace state, as tracestate has it
 	Kind                  tracev1.Span_SpanKind
 	Error                 bool
-	Attributes            map[string]any // string, bool, int64, float64 or []any of these
-	Resource              map[string]any // likewise, of the process
+	Message               string // of the status
+	Attributes            map[string]any
+	Events                []SpanEvent
+	Links                 []SpanLink
+	Scope                 map[string]any // of what made it: name, version and its attributes
+	Resource              map[string]any // of the process
+}
+
+// SpanEvent is one event of a span.
+type SpanEvent struct {
+	Name       string
+	Attributes map[string]any
+}
+
+// SpanLink is one link of a span to another.
+type SpanLink struct {
+	TraceID, ID, State string
+	Attributes         map[string]any
 }
 
 // Collector starts a collector and returns when it takes spans.
@@ -133,22 +151,42 @@ func (c *CollectorProcess) take(w http.ResponseWriter, r *http.Request) {
 	for _, of := range request.GetResourceSpans() {
 		resource := attributesOf(of.GetResource().GetAttributes())
 		for _, by := range of.GetScopeSpans() {
+			scope := scopeOf(by.GetScope())
 			for _, s := range by.GetSpans() {
-				c.spans = append(c.spans, spanOf(s, resource))
+				span := spanOf(s)
+				span.Service, _ = resource["service.name"].(string)
+				span.Scope, span.Resource = scope, resource
+				c.spans = append(c.spans, span)
 			}
 		}
 	}
 }
 
-func spanOf(s *tracev1.Span, resource map[string]any) Span {
-	service, _ := resource["service.name"].(string)
-	return Span{
-		Service: service, Name: s.GetName(), Kind: s.GetKind(), Resource: resource,
+func spanOf(s *tracev1.Span) Span {
+	span := Span{
+		Name: s.GetName(), Kind: s.GetKind(), State: s.GetTraceState(),
 		TraceID: hex.EncodeToString(s.GetTraceId()), ID: hex.EncodeToString(s.GetSpanId()),
 		ParentID:   hex.EncodeToString(s.GetParentSpanId()),
 		Error:      s.GetStatus().GetCode() == tracev1.Status_STATUS_CODE_ERROR,
+		Message:    s.GetStatus().GetMessage(),
 		Attributes: attributesOf(s.GetAttributes()),
 	}
+	for _, e := range s.GetEvents() {
+		span.Events = append(span.Events, SpanEvent{Name: e.GetName(), Attributes: attributesOf(e.GetAttributes())})
+	}
+	for _, l := range s.GetLinks() {
+		span.Links = append(span.Links, SpanLink{
+			TraceID: hex.EncodeToString(l.GetTraceId()), ID: hex.EncodeToString(l.GetSpanId()),
+			State: l.GetTraceState(), Attributes: attributesOf(l.GetAttributes()),
+		})
+	}
+	return span
+}
+
+func scopeOf(s *commonv1.InstrumentationScope) map[string]any {
+	scope := attributesOf(s.GetAttributes())
+	scope["name"], scope["version"] = s.GetName(), s.GetVersion()
+	return scope
 }
 
 func attributesOf(pairs []*commonv1.KeyValue) map[string]any {
@@ -169,6 +207,10 @@ func valueOf(v *commonv1.AnyValue) any {
 		return v.IntValue
 	case *commonv1.AnyValue_DoubleValue:
 		return v.DoubleValue
+	case *commonv1.AnyValue_BytesValue:
+		return string(v.BytesValue)
+	case *commonv1.AnyValue_KvlistValue:
+		return attributesOf(v.KvlistValue.GetValues())
 	case *commonv1.AnyValue_ArrayValue:
 		var list []any
 		for _, item := range v.ArrayValue.GetValues() {

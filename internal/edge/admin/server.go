@@ -9,6 +9,7 @@ import (
 
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 	adminv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/admin/v1"
 )
 
@@ -38,10 +39,11 @@ type Server struct {
 	adminv1.UnimplementedAdminServiceServer
 
 	engine Engine
+	log    *telemetry.Log
 }
 
-// New returns a server over an engine.
-func New(e Engine) *Server { return &Server{engine: e} }
+// New returns a server over an engine. What is not a caller's fault is told to the log.
+func New(e Engine, log *telemetry.Log) *Server { return &Server{engine: e, log: log} }
 
 // override is an override as it is stored.
 type override struct {
@@ -55,15 +57,15 @@ func (s *Server) SetOverride(
 ) (*adminv1.SetOverrideResponse, error) {
 	subject, err := readSubject(req.GetSubject())
 	if err != nil {
-		return nil, translate(err)
+		return nil, s.translate(ctx, err)
 	}
 	value, err := readOverride(req)
 	if err != nil {
-		return nil, translate(err)
+		return nil, s.translate(ctx, err)
 	}
 	version, err := s.engine.SetOverride(ctx, subject, value)
 	if err != nil {
-		return nil, translate(err)
+		return nil, s.translate(ctx, err)
 	}
 	return &adminv1.SetOverrideResponse{Version: version}, nil
 }
@@ -74,18 +76,19 @@ func (s *Server) GetOverride(
 ) (*adminv1.GetOverrideResponse, error) {
 	subject, err := readSubject(req.GetSubject())
 	if err != nil {
-		return nil, translate(err)
+		return nil, s.translate(ctx, err)
 	}
 	version, value, err := s.engine.Override(ctx, subject)
 	if err != nil {
-		return nil, translate(err)
+		return nil, s.translate(ctx, err)
 	}
 	if value == "" {
-		return nil, translate(errNoOverride)
+		return nil, s.translate(ctx, errNoOverride)
 	}
 	var o override
 	if err := json.Unmarshal([]byte(value), &o); err != nil {
-		return nil, translate(fmt.Errorf("the override of version %d: %w: %w", version, store.ErrCorrupt, err))
+		return nil, s.translate(ctx, fmt.Errorf("the override of version %d of a subject of tier %q: %w: %w",
+			version, subject.Kind, store.ErrCorrupt, err))
 	}
 	resp := &adminv1.GetOverrideResponse{Version: version}
 	if o.Plan != "" {
@@ -102,10 +105,10 @@ func (s *Server) DeleteOverride(
 ) (*adminv1.DeleteOverrideResponse, error) {
 	subject, err := readSubject(req.GetSubject())
 	if err != nil {
-		return nil, translate(err)
+		return nil, s.translate(ctx, err)
 	}
 	if _, err := s.engine.SetOverride(ctx, subject, ""); err != nil {
-		return nil, translate(err)
+		return nil, s.translate(ctx, err)
 	}
 	return &adminv1.DeleteOverrideResponse{}, nil
 }
@@ -116,10 +119,10 @@ func (s *Server) ResetSubject(
 ) (*adminv1.ResetSubjectResponse, error) {
 	subject, err := readSubject(req.GetSubject())
 	if err != nil {
-		return nil, translate(err)
+		return nil, s.translate(ctx, err)
 	}
 	if err := s.engine.Reset(ctx, subject); err != nil {
-		return nil, translate(err)
+		return nil, s.translate(ctx, err)
 	}
 	return &adminv1.ResetSubjectResponse{}, nil
 }

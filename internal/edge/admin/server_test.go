@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -15,6 +18,7 @@ import (
 	"github.com/ratelimitd/ratelimitd/internal/engine"
 	"github.com/ratelimitd/ratelimitd/internal/policy"
 	"github.com/ratelimitd/ratelimitd/internal/store"
+	"github.com/ratelimitd/ratelimitd/internal/telemetry"
 	adminv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/admin/v1"
 )
 
@@ -78,7 +82,7 @@ func TestAnOverrideIsReadAsItWasSet(t *testing.T) {
 		},
 	} {
 		fake := &fakeEngine{}
-		s := New(fake)
+		s := New(fake, telemetry.NopLog())
 		set, err := s.SetOverride(t.Context(), tc.set)
 		if err != nil || set.GetVersion() != 7 {
 			t.Fatalf("set %v: version %d, error %v", tc.set, set.GetVersion(), err)
@@ -103,7 +107,7 @@ func TestAnOverrideIsReadAsItWasSet(t *testing.T) {
 func TestResetForgetsTheOneSubject(t *testing.T) {
 	fake := &fakeEngine{}
 	req := &adminv1.ResetSubjectRequest{Subject: &adminv1.Subject{Kind: "global"}}
-	if _, err := New(fake).ResetSubject(t.Context(), req); err != nil {
+	if _, err := New(fake, telemetry.NopLog()).ResetSubject(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
 	if len(fake.reset) != 1 || fake.reset[0] != (store.Subject{Kind: "global"}) {
@@ -136,7 +140,7 @@ func TestWhatARequestMustSay(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			fake := &fakeEngine{}
-			_, err := New(fake).SetOverride(t.Context(), tc.req)
+			_, err := New(fake, telemetry.NopLog()).SetOverride(t.Context(), tc.req)
 			if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("the answer is %v, want INVALID_ARGUMENT with %q", err, tc.want)
 			}
@@ -166,12 +170,47 @@ func TestTheLargestListOfLimitsIsAccepted(t *testing.T) {
 		t.Fatalf("the list has %d limits, want %d", len(limits), maxLimits)
 	}
 	fake := &fakeEngine{}
-	if _, err := New(fake).SetOverride(t.Context(), limitsOverride(limits...)); err != nil {
+	if _, err := New(fake, telemetry.NopLog()).SetOverride(t.Context(), limitsOverride(limits...)); err != nil {
 		t.Fatal(err)
 	}
 	stored := fake.overrides[store.Subject{Kind: "user", ID: "1"}]
 	if _, err := snapshot.ParseOverride("user", stored); err != nil {
 		t.Errorf("the policy refuses %d bytes of limits that the contract promises to take: %v", len(stored), err)
+	}
+}
+
+// TestWhatTheStoreSaysIsLoggedAndNotAnswered guards that an answer, which may be shown anywhere, has nothing of a key or of the
+// network.
+func TestWhatTheStoreSaysIsLoggedAndNotAnswered(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want string // the kind in the log
+	}{
+		{store.ErrUnavailable, telemetry.KindUnavailable},
+		{context.DeadlineExceeded, telemetry.KindTimeout},
+		{store.ErrCorrupt, telemetry.KindCorrupt},
+		{errors.New("a defect"), telemetry.KindOther},
+	} {
+		const said = "rl:{user:alice-secret}:o at 10.0.0.1"
+		core, lines := observer.New(zapcore.DebugLevel)
+		s := New(&fakeEngine{err: fmt.Errorf("%w: %s", tc.err, said)}, telemetry.NewLog(zap.New(core)))
+		_, err := s.ResetSubject(t.Context(), &adminv1.ResetSubjectRequest{Subject: user("1")})
+		if answer := status.Convert(err).Message(); answer == "" || strings.Contains(answer, "alice") || strings.Contains(answer, "10.0") {
+			t.Errorf("%v is answered with %v, want words of our own", tc.err, err)
+		}
+		told := lines.FilterMessage("a call of the administration has failed").All()
+		if len(told) != 1 {
+			t.Fatalf("%v makes the lines %v, want one", tc.err, lines.All())
+		}
+		fields := told[0].ContextMap()
+		if text, _ := fields["error"].(string); !strings.Contains(text, said) || fields["kind"] != tc.want {
+			t.Errorf("%v is logged with %v, want its text and the kind %s", tc.err, fields, tc.want)
+		}
+	}
+	core, lines := observer.New(zapcore.DebugLevel)
+	s := New(&fakeEngine{}, telemetry.NewLog(zap.New(core)))
+	if _, err := s.GetOverride(t.Context(), &adminv1.GetOverrideRequest{Subject: user("1")}); err == nil || lines.Len() > 0 {
+		t.Errorf("a subject without an override is answered with %v and the lines %v, want an error and none", err, lines.All())
 	}
 }
 
@@ -188,7 +227,7 @@ func TestErrorsHaveTheCodesOfTheContract(t *testing.T) {
 		{store.ErrFull, codes.ResourceExhausted},
 		{errors.New("a defect"), codes.Internal},
 	} {
-		s := New(&fakeEngine{err: fmt.Errorf("doing it: %w", tc.err)})
+		s := New(&fakeEngine{err: fmt.Errorf("doing it: %w", tc.err)}, telemetry.NopLog())
 		_, set := s.SetOverride(t.Context(), planOverride("pro"))
 		_, get := s.GetOverride(t.Context(), &adminv1.GetOverrideRequest{Subject: user("1")})
 		_, del := s.DeleteOverride(t.Context(), &adminv1.DeleteOverrideRequest{Subject: user("1")})
@@ -199,7 +238,7 @@ func TestErrorsHaveTheCodesOfTheContract(t *testing.T) {
 			}
 		}
 	}
-	s := New(&fakeEngine{overrides: map[store.Subject]string{{Kind: "user", ID: "1"}: "not ours"}})
+	s := New(&fakeEngine{overrides: map[store.Subject]string{{Kind: "user", ID: "1"}: "not ours"}}, telemetry.NopLog())
 	_, err := s.GetOverride(t.Context(), &adminv1.GetOverrideRequest{Subject: user("1")})
 	if status.Code(err) != codes.DataLoss {
 		t.Errorf("an override that is not ours becomes %v, want DATA_LOSS", err)
