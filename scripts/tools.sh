@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what tests need and this machine lacks, by the names of its arguments: cc (a C compiler, for the race detector), redis,
-# envoy, prometheus (with promtool and amtool), etcd. Without arguments it is all but etcd, which `make test` has no use for. What
-# is on PATH and will do is used first. Where nothing is missing it takes a moment and changes nothing.
+# envoy, prometheus (with promtool, amtool and the Alertmanager), etcd. Without arguments it is all but etcd, which `make test` has
+# no use for. What is on PATH and will do is used first. Where nothing is missing it takes a moment and changes nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -148,6 +148,8 @@ ensure() {
       ensure_program prometheus prometheus prometheus
       ensure_program promtool prometheus prometheus
       ensure_program amtool prometheus-alertmanager prometheus-alertmanager
+      # Debian has a name of its own for the server.
+      command -v alertmanager >/dev/null || ensure_program prometheus-alertmanager prometheus-alertmanager prometheus-alertmanager
       ;;
     *) fail "no tool is called $1: it is one of cc, redis, envoy, prometheus and etcd." ;;
   esac

@@ -23,31 +23,6 @@ func TestAmtoolTakesTheRoutes(t *testing.T) {
 		"--verify.receivers=nobody", "alertname=AnotherTeamsAlert", "severity=critical")
 }
 
-// TestOnlyABudgetThatIsGoneStandsForDenials has the alert of many denials told while a budget is nearly spent, which denies nothing.
-func TestOnlyABudgetThatIsGoneStandsForDenials(t *testing.T) {
-	var config struct {
-		Inhibitions []struct {
-			Source []string `yaml:"source_matchers"`
-			Target []string `yaml:"target_matchers"`
-		} `yaml:"inhibit_rules"`
-	}
-	read(t, filepath.Join(harness.Root(t), "deploy", "prometheus", "alertmanager.yaml"), &config)
-	found := false
-	for _, rule := range config.Inhibitions {
-		source := strings.Join(rule.Source, ", ")
-		if !strings.Contains(strings.Join(rule.Target, ", "), "RatelimitdManyLimited") || !strings.Contains(source, "RatelimitdBudgetSpent") {
-			continue
-		}
-		found = true
-		if !strings.Contains(source, `threshold="100"`) {
-			t.Errorf("%s stands for RatelimitdManyLimited, want only the one of threshold 100", source)
-		}
-	}
-	if !found {
-		t.Error("no budget that is gone stands for RatelimitdManyLimited")
-	}
-}
-
 // TestTheExampleHoldsNoSecret looks for secrets in place of files with them.
 func TestTheExampleHoldsNoSecret(t *testing.T) {
 	var config struct {
