@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -348,36 +347,4 @@ func merge(all []step, parts []store.Answer, admitted bool, ans *store.Answer) {
 	if len(ans.Stale) > 0 {
 		ans.Admitted, ans.States, ans.Seqs, ans.Held = false, ans.States[:0], ans.Seqs[:0], ans.Held[:0]
 	}
-}
-
-// refundBySteps gives back subject by subject: the others the pieces of the first.
-func (s *Store) refundBySteps(ctx context.Context, req *store.Request, ans *store.Answer) (int64, error) {
-	all := steps(req)
-	if stale, err := s.staleRefund(ctx, req, all, ans); stale || err != nil {
-		return 0, err
-	}
-	parts := make([]store.Answer, len(all))
-	given, pieces, err := s.refund(ctx, all[0].checks, piecewise{}, &parts[0])
-	if err != nil {
-		return 0, err
-	}
-	if len(parts[0].Stale) > 0 {
-		merge(all[:1], parts[:1], false, ans)
-		return 0, nil
-	}
-	admitted := parts[0].Admitted
-	for i := 1; i < len(all); i++ {
-		for c := range all[i].checks {
-			check := all[i].checks[c]
-			if given == 0 {
-				check.Amount = 0
-			}
-			if _, err := s.refundPiecewise(ctx, check, piecewise{pieces: pieces}, &parts[i]); err != nil {
-				return given, fmt.Errorf("step %d of a refund: %w", i+1, err)
-			}
-			admitted = admitted && parts[i].Admitted
-		}
-	}
-	merge(all, parts, admitted, ans)
-	return given, nil
 }

@@ -113,3 +113,11 @@ func slotOf(key string) int {
 }
 
 const clusterSlots = 16384
+
+// logKeys are all logs that a subject may have.
+func logKeys(sub store.Subject) []string {
+	return []string{logKey(sub, store.Requests), logKey(sub, store.Tokens), logKey(sub, store.USD)}
+}
+
+// overrideKey is where a subject's override is.
+func overrideKey(sub store.Subject) string { return subjectKey(sub) + "o" }
