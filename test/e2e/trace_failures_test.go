@@ -10,10 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ratelimitd/ratelimitd/test/harness"
-
 	adminv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/admin/v1"
 	costv1 "github.com/ratelimitd/ratelimitd/pkg/api/ratelimitd/cost/v1"
+	"github.com/ratelimitd/ratelimitd/test/harness"
 )
 
 const secret = "someone-secret"
@@ -119,7 +118,7 @@ func (f failingCalls) send(t *testing.T, method, encoding string, message []byte
 	if encoding != "" {
 		flag = 1
 	}
-	frame := append(binary.BigEndian.AppendUint32([]byte{flag}, uint32(len(message))), message...) //nolint:gosec // a few bytes
+	frame := append(binary.BigEndian.AppendUint32([]byte{flag}, uint32(len(message))), message...)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+f.daemon.GRPCAddr+method, bytes.NewReader(frame))
 	if err != nil {
 		t.Fatal(err)

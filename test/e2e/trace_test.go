@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -304,6 +305,9 @@ func TestADeadCollectorDelaysNobody(t *testing.T) {
 				}
 				return nil
 			})
+			if page := get(t, daemon.URL("/metrics"), "").body; !regexp.MustCompile(`(?m)^ratelimitd_spans_dropped_total [1-9]`).MatchString(page) {
+				t.Error("no span is counted as dropped")
+			}
 			daemon.Terminate()
 			began := time.Now()
 			if err := daemon.Wait(); err != nil {
