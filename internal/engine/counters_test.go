@@ -118,9 +118,9 @@ func TestEachCallIsCountedOnceByWhatDecidedIt(t *testing.T) {
 		{
 			name:      "switched off",
 			change:    func(o *Options) { o.Disabled = true },
-			do:        func(b *bench) { b.decide(user("a", 1)) },
-			decisions: map[string]float64{"none none none allowed disabled": 1},
-			queries:   map[string]float64{"allowed": 1},
+			do:        func(b *bench) { b.decide(user("a", 1)); b.reserve(of("a", 1, 1)) },
+			decisions: map[string]float64{"none none none allowed disabled": 2},
+			queries:   map[string]float64{"allowed": 2},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -557,6 +558,46 @@ func TestARefundThatCannotBeDoneFailsOpenAndSaysSo(t *testing.T) {
 			t.Fatalf("%v fail-opens are counted, want 1", got)
 		}
 	})
+}
+
+// TestACallFailsOpenOnceForATier has calls that make several checks of a tier, or none that let it through.
+func TestACallFailsOpenOnceForATier(t *testing.T) {
+	for name, tc := range map[string]struct {
+		do   func(b *bench)
+		want map[string]float64
+	}{
+		"what it holds is checked beside its request": {
+			func(b *bench) { b.reserve(of("a", 1, 1)) },
+			map[string]float64{"user": 1, policy.GlobalTier: 1},
+		},
+		"it gives back and takes": {
+			func(b *bench) { b.decide(giveBack(user("a", 1)), user("a", 1)) },
+			map[string]float64{"user": 1},
+		},
+		"it gives back, and is denied": {
+			func(b *bench) {
+				if dec := b.decide(giveBack(user("a", 1)), user("full", 1)); !dec.Denied {
+					b.t.Errorf("got %+v, want the denial that is remembered", dec)
+				}
+			},
+			map[string]float64{},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runCost(t, "", nil, func(t *testing.T, b *bench) {
+				for range 6 {
+					if b.decide(user("full", 1)).Denied {
+						break
+					}
+				}
+				b.store.fail(store.ErrTimeout)
+				tc.do(b)
+				if got := counted(t, b.opt.Metrics.FailOpens, "tier"); !maps.Equal(got, tc.want) {
+					t.Errorf("fail-opens: got %v, want %v", got, tc.want)
+				}
+			})
+		})
+	}
 }
 
 func TestADenialByALoweredLimitIsNotRemembered(t *testing.T) {

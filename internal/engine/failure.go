@@ -29,11 +29,13 @@ func (e *Engine) fail(ctx context.Context, sc *scratch, err error, dec *Decision
 		check := &sc.resolution.Admit[i]
 		if check.OnStoreFailure == policy.Deny {
 			shut |= 1 << i
-			e.opt.Log.FailedShut(ctx, check.Tier)
 		}
 	}
 	if shut != 0 {
 		dec.Mode, dec.Denied = FailedShut, true
+		for _, tier := range tiersOf(sc.resolution.Admit, shut) {
+			e.opt.Log.FailedShut(ctx, tier)
+		}
 	}
 	for i, named := range sc.resolution.Of {
 		if named.Admit == 0 {
@@ -51,15 +53,15 @@ func (e *Engine) fail(ctx context.Context, sc *scratch, err error, dec *Decision
 		dec.decide(st)
 	}
 	if dec.Mode == FailedOpen {
-		e.openFor(ctx, sc.resolution.Admit)
+		e.openFor(ctx, tiersOf(sc.resolution.Admit, allChecks))
 	}
 }
 
 // openFor counts and logs that a call was let through for these tiers.
-func (e *Engine) openFor(ctx context.Context, checks []policy.Check) {
-	for i := range checks {
-		e.counters.failedOpen(checks[i].Tier)
-		e.opt.Log.FailedOpen(ctx, checks[i].Tier)
+func (e *Engine) openFor(ctx context.Context, tiers []string) {
+	for _, tier := range tiers {
+		e.counters.failedOpen(tier)
+		e.opt.Log.FailedOpen(ctx, tier)
 	}
 }
 

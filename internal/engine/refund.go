@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ratelimitd/ratelimitd/internal/policy"
@@ -66,10 +67,16 @@ func (e *Engine) addRefunds(ctx context.Context, sc *scratch, storeErr error, de
 				dec.decide(&dec.Statuses[i])
 			}
 		}
-		if !dec.Denied {
-			dec.Mode = FailedOpen
+		if dec.Denied {
+			return
 		}
-		e.openFor(ctx, sc.resolution.Refund)
+		tiers := tiersOf(sc.resolution.Refund, allChecks)
+		if dec.Mode == FailedOpen { // and so has told of those that it would have taken from
+			of := tiersOf(sc.resolution.Admit, allChecks)
+			tiers = slices.DeleteFunc(tiers, func(tier string) bool { return slices.Contains(of, tier) })
+		}
+		dec.Mode = FailedOpen
+		e.openFor(ctx, tiers)
 		return
 	}
 	for i := range sc.refunds {

@@ -36,6 +36,8 @@ func (e *Engine) Reserve(ctx context.Context, r *Reservation) (*Grant, error) {
 		return nil, err
 	}
 	if e.opt.Disabled {
+		rv.dec.Mode = Disabled
+		e.told(ctx, &rv.call, nil, &rv.dec, time.Now())
 		return rv.unheld(Warning{Code: WarnDisabled, Text: "nothing is held: rate limiting is switched off"}), nil
 	}
 	return rv.run(ctx)
@@ -166,10 +168,10 @@ func (rv *reserving) told(ctx context.Context) {
 // refuse is the answer to a reservation that is denied for good.
 func (rv *reserving) refuse(ctx context.Context, line *line) error {
 	line.leave(ctx, rv.scratch)
-	rv.told(ctx)
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil { // the wait was given up, not denied
 		return fmt.Errorf("waiting for a slot: %w", context.Cause(ctx))
 	}
+	rv.told(ctx)
 	from := fromStore
 	if rv.dec.Mode == Local {
 		from = fromMemory

@@ -84,7 +84,7 @@ func describe(span trace.Span, call *policy.Call, checks []policy.Check, dec *De
 		telemetry.AttrVerdict.String(dec.verdict()), telemetry.AttrMode.String(dec.Mode.String()),
 		telemetry.AttrTier.String(dec.Deciding.tier()), telemetry.AttrLimit.String(dec.Deciding.limit()),
 		telemetry.AttrUnit.String(dec.Deciding.unit()))
-	if tiers := tiersOf(checks); len(tiers) > 0 {
+	if tiers := tiersOf(checks, allChecks); len(tiers) > 0 {
 		attrs = append(attrs, telemetry.AttrTiers.StringSlice(tiers))
 	}
 	if len(dec.Shadowed) > 0 {
@@ -103,11 +103,14 @@ func describe(span trace.Span, call *policy.Call, checks []policy.Check, dec *De
 	span.SetAttributes(attrs...)
 }
 
-// tiersOf are the tiers of checks, each once and in their order.
-func tiersOf(checks []policy.Check) []string {
+// allChecks is a set of checks, bit by bit, that has all of them.
+const allChecks = ^uint64(0)
+
+// tiersOf are the tiers of the checks of a set, each once and in their order.
+func tiersOf(checks []policy.Check, set uint64) []string {
 	var tiers []string
 	for i := range checks {
-		if !slices.Contains(tiers, checks[i].Tier) {
+		if set&(1<<i) != 0 && !slices.Contains(tiers, checks[i].Tier) {
 			tiers = append(tiers, checks[i].Tier)
 		}
 	}

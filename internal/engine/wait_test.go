@@ -79,9 +79,12 @@ func TestASlotIsWaitedForInOrderOfArrival(t *testing.T) {
 }
 
 func TestAWaiterThatGivesUpMakesPlace(t *testing.T) {
-	for name, end := range map[string]func(context.CancelFunc){
-		"its time is over":    func(context.CancelFunc) { time.Sleep(10 * time.Second) },
-		"its caller has gone": func(cancel context.CancelFunc) { cancel() },
+	for name, tc := range map[string]struct {
+		end    func(context.CancelFunc)
+		denied float64 // as metrics count it
+	}{
+		"its time is over":    {func(context.CancelFunc) { time.Sleep(10 * time.Second) }, 1},
+		"its caller has gone": {func(cancel context.CancelFunc) { cancel() }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runCost(t, "", nil, func(t *testing.T, b *bench) {
@@ -94,7 +97,7 @@ func TestAWaiterThatGivesUpMakesPlace(t *testing.T) {
 					gone <- err
 				}()
 				synctest.Wait()
-				end(cancel)
+				tc.end(cancel)
 				synctest.Wait()
 				err := <-gone
 				if !isReason(err, ConcurrencyLimit) && !errors.Is(err, context.Canceled) {
@@ -102,6 +105,9 @@ func TestAWaiterThatGivesUpMakesPlace(t *testing.T) {
 				}
 				if b.requests("a") != 0 {
 					t.Error("who was denied has been counted")
+				}
+				if got := counted(t, b.opt.Metrics.Queries, "status")["rate_limited"]; got != tc.denied {
+					t.Errorf("metrics count %v denials, want %v", got, tc.denied)
 				}
 				b.release(taken[0])
 				b.reserve(of("b", 1, 1)) // at once: nobody stands in line
