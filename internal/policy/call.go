@@ -60,8 +60,6 @@ const (
 
 // Resolution is what a call asks of the store. Its slices are reused by the next Resolve into it.
 type Resolution struct {
-	// Known is false for a domain that the policy does not know.
-	Known bool
 	// Admit holds the checks that take hits or only look, the global tier's last. A call with a hold has up to four for each
 	// subject, side by side: requests, tokens, USD, concurrent. Another has one. Refund holds those that give back, one per subject.
 	Admit, Refund []Check
@@ -88,3 +86,6 @@ type Check struct {
 
 	origin origin // how Limits were chosen
 }
+
+// LooksOnly reports whether the check stands for a subject that has no limits: it takes nothing and never denies.
+func (c *Check) LooksOnly() bool { return c.origin == fromNowhere }

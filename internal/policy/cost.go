@@ -95,14 +95,3 @@ func (s *Snapshot) Cost() *Cost { return s.cost }
 
 // Prices returns the policy's price list, never nil.
 func (s *Snapshot) Prices() *budget.Table { return s.prices }
-
-// UserKey returns the descriptor entry whose value is a user's id: the key of the user's tier.
-func (s *Snapshot) UserKey() string { return s.tiers[s.user].key }
-
-// PlanKey returns the descriptor entry that names a user's plan; empty if the policy trusts none.
-func (s *Snapshot) PlanKey() string {
-	if !s.tiers[s.user].trustPlan {
-		return ""
-	}
-	return s.tiers[s.user].planKey
-}

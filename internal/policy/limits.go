@@ -50,3 +50,13 @@ func (l *Limits) all() []*Limit {
 	}
 	return all
 }
+
+// LookAt returns a check that only asks how all limits of a unit stand for a subject, whose stored override has this version.
+// Without such limits there is none, which ok tells.
+func (l *Limits) LookAt(subject store.Subject, unit store.Unit, version int64) (c Check, ok bool) {
+	named, stored := l.of(unit)
+	return Check{
+		Check: store.Check{Subject: subject, Unit: unit, Limits: stored, Override: version},
+		Tier:  subject.Kind, Limits: l, Named: named, origin: fromPolicy,
+	}, len(stored) > 0
+}

@@ -25,7 +25,7 @@ var (
 // given back is apart: it makes checks of its own, of requests alone. A descriptor matches when it names a subject that has
 // limits to check or, where the global tier has some, any subject.
 func (s *Snapshot) Resolve(call *Call, known Overrides, out *Resolution) error {
-	out.Known = call.Domain == s.domain
+	ours := call.Domain == s.domain
 	out.Admit, out.Refund, out.Of = out.Admit[:0], out.Refund[:0], out.Of[:0]
 	admit, refund := side{checks: out.Admit}, side{checks: out.Refund}
 	if call.Hold != nil {
@@ -38,7 +38,7 @@ func (s *Snapshot) Resolve(call *Call, known Overrides, out *Resolution) error {
 			err   error
 		)
 		switch {
-		case !out.Known:
+		case !ours: // a domain that the policy does not know
 		case descriptor.Refund:
 			named.Refund, err = s.resolveDescriptor(descriptor, known, &refund)
 		default:

@@ -70,6 +70,30 @@ func (s *Snapshot) Hash() string { return s.hash }
 // UserTier returns the tier of the single user: the subject called "user", else the first one.
 func (s *Snapshot) UserTier() string { return s.tiers[s.user].name }
 
+// UserKey returns the descriptor entry whose value is a user's id: the key of the user's tier.
+func (s *Snapshot) UserKey() string { return s.tiers[s.user].key }
+
+// PlanKey returns the descriptor entry that names a user's plan; empty if the policy trusts none.
+func (s *Snapshot) PlanKey() string {
+	if !s.tiers[s.user].trustPlan {
+		return ""
+	}
+	return s.tiers[s.user].planKey
+}
+
+// Keys returns the descriptor entries that name a tier's subjects and, if the policy trusts callers with it, their plan.
+// Both are empty for a tier that the policy does not have and for the global tier.
+func (s *Snapshot) Keys(tier string) (key, plan string) {
+	t := s.tier(tier)
+	if t == nil {
+		return "", ""
+	}
+	if t.trustPlan {
+		plan = t.planKey
+	}
+	return t.key, plan
+}
+
 // Tiers returns the names of all tiers in the order of the policy, the global tier last.
 func (s *Snapshot) Tiers() []string {
 	names := make([]string, 0, len(s.tiers)+1)
