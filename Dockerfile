@@ -12,9 +12,9 @@ ARG TARGETOS TARGETARCH VERSION=devel
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
     -ldflags "-s -w -X github.com/ratelimitd/ratelimitd/internal/app.version=$VERSION" -o /ratelimitd ./cmd/ratelimitd
-# The licences of what is linked into the program, which it must be handed on with.
+# The licences of what is linked into the program, which it must be handed on with. The tools may ask for a later patch of Go.
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    go -C tools run ./image/licenses -source .. -out /licenses /ratelimitd
+    GOTOOLCHAIN=auto go -C tools run ./image/licenses -source .. -out /licenses /ratelimitd
 
 # The authorities for TLS to Redis, and nothing else that the program needs: no shell, no C library.
 FROM gcr.io/distroless/static-debian12:nonroot

@@ -55,6 +55,7 @@ func TestThereIsNoLicence(t *testing.T) {
 		"in a notice":            {"NOTICE": {Data: []byte("Copyright")}, "PATENTS": {Data: []byte("Patents")}},
 		"in a text of blanks":    {"LICENSE": {Data: []byte("\n \t\n")}},
 		"in code of others only": {"internal/taken/LICENSE": {Data: []byte("Copyright")}},
+		"in a folder of them":    {"licenses/LICENSE": {Data: []byte("Copyright")}},
 		"in a test only":         {"testdata/LICENSE": {Data: []byte("Copyright")}},
 	} {
 		if _, err := texts(folder, false); err == nil || !strings.Contains(err.Error(), "it has no licence") {
