@@ -18,10 +18,8 @@ import (
 const (
 	FieldAddr       = "addr"       // an address that is listened on
 	FieldEdge       = "edge"       // an Edge constant
-	FieldFile       = "file"       // a file's path
 	FieldHash       = "hash"       // a policy's hash
 	FieldKind       = "kind"       // a Kind constant
-	FieldLimits     = "limits"     // limits of the policy, each with its tier and plan
 	FieldMethod     = "method"     // a gRPC method
 	FieldPolicy     = "policy"     // a policy's name or path
 	FieldSetting    = "setting"    // a setting's name

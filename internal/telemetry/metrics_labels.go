@@ -1,5 +1,7 @@
 package telemetry
 
+import "strings"
+
 // The labels of the metrics. No value of a label is ever a caller's text: all are constants, or names of the policy.
 const (
 	LabelTier    = "tier"    // a subject kind of the policy, "global", or TierNone
@@ -101,9 +103,21 @@ const (
 	EndReleased = "released"
 )
 
+// The values of LabelUnit: the units of limits, as the policy writes them.
+const (
+	UnitRequests   = "requests"
+	UnitTokens     = "tokens"
+	UnitUSD        = "usd"
+	UnitConcurrent = "concurrent"
+	UnitNone       = "none" // of an answer that no limit gave
+)
+
 // The values of LabelWindow.
 const (
 	WindowSliding  = "sliding"
 	WindowCalendar = "calendar"
 	WindowNone     = "none" // of slots, which have no window
 )
+
+// Label makes a text a label's value: one that is not UTF-8 would be refused.
+func Label(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

@@ -1,10 +1,6 @@
 package telemetry
 
-import (
-	"strings"
-
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 // LimitReading is one limit of the global tier as it stands in the store. Amounts are in the unit of the limit, money in USD.
 type LimitReading struct {
@@ -22,15 +18,6 @@ type Limits struct {
 	most, used, held, period, resets *prometheus.Desc
 	slots, slotsMax                  *prometheus.Desc
 }
-
-// The units of limits, as the policy writes them.
-const (
-	UnitRequests   = "requests"
-	UnitTokens     = "tokens"
-	UnitUSD        = "usd"
-	UnitConcurrent = "concurrent"
-	UnitNone       = "none" // of an answer that no limit gave
-)
 
 // NewLimits returns a collector of what read returns, each limit once; nothing while the store cannot be asked. read bounds its own
 // time.
@@ -88,6 +75,3 @@ func (l *Limits) collect(to chan<- prometheus.Metric, r *LimitReading) {
 		show(l.resets, r.Resets, labels...)
 	}
 }
-
-// Label makes a text a label's value: one that is not UTF-8 would be refused.
-func Label(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
