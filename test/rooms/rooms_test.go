@@ -73,7 +73,7 @@ func rooms() map[string]room {
 		"docs/examples/ask": {},
 
 		harness:      {},
-		"test/e2e":   {may: []string{harness, costAPI}},
+		"test/e2e":   {may: []string{harness, costAPI, api}},
 		"test/rooms": {may: []string{harness}},
 		// What is run for the dashboards, for their tests and for their pictures.
 		"test/monitoring":            {may: []string{harness, costAPI}},
