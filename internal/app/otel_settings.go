@@ -42,6 +42,7 @@ type otelText struct {
 	endpoint         string // of all signals
 	tracesEndpoint   string
 	protocol         string
+	protocolName     string // of the variable that says so
 	sampler, arg     string
 	service          string
 	attributes       string
@@ -65,16 +66,20 @@ func otelSettings() []Setting {
 		}
 	}
 	const longest = int64(time.Hour / time.Millisecond)
-	protocol := text("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", string(telemetry.TraceHTTP), "grpc or http/protobuf",
-		"How traces are sent.", func(t *otelText) *string { return &t.protocol })
-	protocol.Aliases = []string{"OTEL_EXPORTER_OTLP_PROTOCOL"}
 	return []Setting{
 		text("OTEL_EXPORTER_OTLP_ENDPOINT", "", "http://host:port",
 			"Where traces are sent; they are off without it, and with OTEL_TRACES_EXPORTER=none.",
 			func(t *otelText) *string { return &t.endpoint }),
 		text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "", "http://host:port/path", "The same, with the whole path over HTTP.",
 			func(t *otelText) *string { return &t.tracesEndpoint }),
-		protocol,
+		{
+			Env: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", Aliases: []string{"OTEL_EXPORTER_OTLP_PROTOCOL"},
+			Default: string(telemetry.TraceHTTP), Values: "grpc or http/protobuf", Help: "How traces are sent.",
+			read: func(r *reading, v string) error {
+				r.otel.protocol, r.otel.protocolName = strings.TrimSpace(v), r.name
+				return nil
+			},
+		},
 		text("OTEL_TRACES_EXPORTER", "", "otlp or none", "otlp sends traces to this host where no endpoint is set.",
 			func(t *otelText) *string { return &t.exporter }),
 		text(envDisabled, "false", "true or false", "true switches traces off whatever else is set.",
@@ -130,7 +135,7 @@ func (t *otelText) finish() (*telemetry.TraceOptions, error) {
 		opt.Protocol = telemetry.TraceHTTP
 	case telemetry.TraceGRPC, telemetry.TraceHTTP:
 	default:
-		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL=%q is not spoken: write grpc or http/protobuf", t.protocol)
+		return nil, fmt.Errorf("%s=%q is not spoken: write grpc or http/protobuf", t.protocolName, t.protocol)
 	}
 	if opt.Endpoint, err = t.place(opt.Protocol); err != nil {
 		return nil, err

@@ -101,6 +101,16 @@ func serveSettings() []Setting {
 	}
 }
 
+// readStore reads the store's kind.
+func (r *reading) readStore(text string) error {
+	var word string
+	if err := readWord(text, &word, string(StoreMemory), string(StoreRedis)); err != nil {
+		return err
+	}
+	r.store = StoreKind(word)
+	return nil
+}
+
 // limitSettings are limits in place of the policy's.
 func limitSettings() []Setting {
 	requests := func(env, help string, to func(*reading) **int64) Setting {
@@ -180,6 +190,15 @@ func (f *flagValue) Type() string {
 	return "string"
 }
 
+// reading is a set of settings while it is read.
+type reading struct {
+	opt   Options
+	name  string    // by which the setting that is being read was set
+	store StoreKind // as set; empty if it was not
+	redis redisText
+	otel  otelText
+}
+
 // ReadSettings reads the options from flags, as AddFlags added them, and from the environment. Flags may be nil. An empty
 // variable counts as unset. Its error names each setting that is wrong, its value, and what to write instead; it never
 // holds a password.
@@ -215,6 +234,7 @@ func (r *reading) all(settings []Setting, flags *pflag.FlagSet, lookup func(stri
 		if !ok {
 			continue
 		}
+		r.name = name
 		if err := s.read(r, value); err != nil {
 			problems = append(problems, s.wrong(name, value, err))
 		}

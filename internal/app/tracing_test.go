@@ -95,7 +95,14 @@ func TestWhatSaysWhereTracesGoMustBeRight(t *testing.T) {
 		want string // part of the message
 	}{
 		{env{"OTEL_TRACES_EXPORTER": "jaeger"}, `OTEL_TRACES_EXPORTER="jaeger" is not known: write otlp or none`},
-		{env{"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, `"http/json" is not spoken: write grpc or http/protobuf`},
+		{
+			env{"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
+			`OTEL_EXPORTER_OTLP_PROTOCOL="http/json" is not spoken: write grpc or http/protobuf`,
+		},
+		{
+			env{"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "foo"},
+			`OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="foo" is not spoken`,
+		},
 		{env{"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT is not a URL"},
 		{env{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is not a URL"},
 		{env{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://me:hunter2@c"}, "OTEL_EXPORTER_OTLP_HEADERS"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,5 +111,17 @@ func readBytes(text string, to *int64) error {
 		return errors.New("is out of bounds: write 1MiB to 1024GiB")
 	}
 	*to = n * factor
+	return nil
+}
+
+// readable errs when a file cannot be read now: what is read later must not be found missing only then.
+func readable(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("cannot be read: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("cannot be closed: %w", err)
+	}
 	return nil
 }
