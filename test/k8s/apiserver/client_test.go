@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"testing"
 
@@ -24,8 +22,12 @@ import (
 	"k8s.io/client-go/restmapper"
 )
 
-// manager is who owns the fields that the test applies.
-const manager = "test-k8s"
+// Who owns the fields of what is applied. They are two, for the server takes from an object what its manifest no longer says of the
+// fields of the same manager.
+const (
+	manager = "test-k8s"      // those of the manifests
+	host    = "test-k8s-host" // those of what has to be there before them
+)
 
 // client applies objects as `kubectl apply --server-side` does, and is strict.
 type client struct {
@@ -100,8 +102,8 @@ func namespaceOf(object *unstructured.Unstructured) string {
 	return object.GetNamespace()
 }
 
-// apply has the server take an object. A field that it does not know is an error.
-func (c *client) apply(ctx context.Context, object *unstructured.Unstructured) error {
+// apply has the server take an object, whose fields are then the manager's. A field that it does not know is an error.
+func (c *client) apply(ctx context.Context, object *unstructured.Unstructured, manager string) error {
 	at, err := c.at(object)
 	if err != nil {
 		return err
@@ -143,7 +145,7 @@ func (c *client) remove(ctx context.Context, object *unstructured.Unstructured) 
 	return nil
 }
 
-// makeNamespace makes a namespace that takes restricted pods alone, and the account that a controller would make in it.
+// makeNamespace makes a namespace that takes restricted pods alone, for manifests that bring none.
 func (c *client) makeNamespace(t *testing.T, name string) {
 	t.Helper()
 	object := &unstructured.Unstructured{Object: map[string]any{
@@ -152,20 +154,25 @@ func (c *client) makeNamespace(t *testing.T, name string) {
 			"pod-security.kubernetes.io/warn":    "restricted",
 		}},
 	}}
-	if err := c.apply(t.Context(), object); err != nil {
+	if err := c.apply(t.Context(), object, host); err != nil {
 		t.Fatalf("make namespace %s: %v", name, err)
 	}
+}
+
+// makeAccount makes the account that a controller would make in a namespace; without it no pod is taken.
+func (c *client) makeAccount(t *testing.T, namespace string) {
+	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
-	_, err := c.core.CoreV1().ServiceAccounts(name).Create(t.Context(), account, metav1.CreateOptions{})
+	_, err := c.core.CoreV1().ServiceAccounts(namespace).Create(t.Context(), account, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
-		t.Fatalf("make the default account of namespace %s: %v", name, err)
+		t.Fatalf("make the default account of namespace %s: %v", namespace, err)
 	}
 }
 
 // define makes a kind known to the server, and waits until objects of it can be made.
 func (c *client) define(t *testing.T, definition *unstructured.Unstructured) {
 	t.Helper()
-	if err := c.apply(t.Context(), definition); err != nil {
+	if err := c.apply(t.Context(), definition, host); err != nil {
 		t.Fatalf("define %s: %v", definition.GetName(), err)
 	}
 	harness.WaitFor(t, definition.GetName()+" is established", func(ctx context.Context) error {
@@ -208,11 +215,12 @@ func podOf(typed runtime.Object, namespace, name string) (*corev1.Pod, bool, err
 	return nil, false, nil
 }
 
-// namespacesOf returns the namespaces that objects are in.
-func namespacesOf(objects []*unstructured.Unstructured) []string {
-	names := map[string]bool{}
+// namespacesOf returns the namespaces that objects are in, and whether the objects bring each of them.
+func namespacesOf(objects []*unstructured.Unstructured) map[string]bool {
+	brought := map[string]bool{}
 	for _, object := range objects {
-		names[namespaceOf(object)] = true
+		name := namespaceOf(object)
+		brought[name] = brought[name] || object.GetKind() == "Namespace"
 	}
-	return slices.Sorted(maps.Keys(names))
+	return brought
 }
