@@ -16,8 +16,8 @@ import (
 
 // Bounds of a gRPC server.
 const (
-	// MaxMessageBytes is the largest message that is read. The largest that Envoy sends is a few KiB.
-	MaxMessageBytes = 1 << 20
+	// maxMessageBytes is the largest message that is read. The largest that Envoy sends is a few KiB.
+	maxMessageBytes = 1 << 20
 	// maxStreams is how many calls of one connection may be in flight; more wait in the caller.
 	maxStreams = 4096
 	// minPing is how often a client may ping, with or without calls in flight; Envoy pings as often as it is told to.
@@ -34,7 +34,7 @@ const (
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ConnectionTimeout(helloTimeout),
-		grpc.MaxRecvMsgSize(MaxMessageBytes),
+		grpc.MaxRecvMsgSize(maxMessageBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingIdle, Timeout: pingTimeout}),

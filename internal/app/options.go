@@ -2,7 +2,6 @@
 package app
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -144,30 +143,9 @@ func (o *Options) validateStore() error {
 		}
 		return nil
 	case StoreRedis:
-		return validateRedis(&o.Redis)
+		return o.Redis.Validate()
 	default:
 		return fmt.Errorf("--store %q is not a store: write memory or redis", o.Store)
-	}
-}
-
-func validateRedis(r *redis.Options) error {
-	switch {
-	case len(r.Addrs) == 0:
-		return errors.New("the store is redis, but no address is set: set REDIS_URL, REDIS_ADDRS or REDIS_HOST")
-	case r.Cluster && r.SentinelMaster != "":
-		return errors.New("REDIS_CLUSTER and REDIS_SENTINEL_MASTER exclude each other: unset one")
-	case r.Cluster && r.DB != 0:
-		return fmt.Errorf("REDIS_DB %d on a Cluster: a Cluster has database 0 only: unset REDIS_DB", r.DB)
-	case len(r.Addrs) > 1 && !r.Cluster && r.SentinelMaster == "":
-		return errors.New("several Redis addresses are set: set REDIS_CLUSTER=true or REDIS_SENTINEL_MASTER, or name one address")
-	case r.Network == networkUnix && (r.Cluster || r.SentinelMaster != ""):
-		return errors.New("a Redis socket is one server: unset REDIS_CLUSTER and REDIS_SENTINEL_MASTER")
-	case r.Password != "" && r.PasswordFile != "":
-		return errors.New("REDIS_PASSWORD and REDIS_PASSWORD_FILE exclude each other: unset one")
-	case r.TLS != nil && r.TLS.MinVersion < tls.VersionTLS12:
-		return errors.New("TLS to Redis must be at least version 1.2")
-	default:
-		return nil
 	}
 }
 

@@ -18,8 +18,14 @@ const (
 	// DefaultPoolSize is the number of connections to one Redis server: each of the batcher's senders uses one, and the
 	// rest serves refunds and administration.
 	DefaultPoolSize = 10
-	// DefaultTimeout bounds what has no deadline of its own: connecting, refunds and administration.
-	DefaultTimeout = time.Second
+	// defaultTimeout bounds what has no deadline of its own: connecting, refunds and administration.
+	defaultTimeout = time.Second
+)
+
+// The networks of Options.
+const (
+	networkTCP  = "tcp"
+	networkUnix = "unix"
 )
 
 // Options say where Redis is and how to reach it.
@@ -33,12 +39,13 @@ type Options struct {
 	// PasswordFile holds the password instead. It is read again for each new connection, so it may be rotated.
 	PasswordFile string
 	DB           int // must be 0 on a Cluster
-	// SentinelMaster is the name of the master that the Sentinels at Addrs watch; empty without Sentinel.
+	// SentinelMaster is the name of the master that the Sentinels at Addrs watch; empty without Sentinel. It and Cluster exclude each
+	// other.
 	SentinelMaster string
 	Cluster        bool
 	TLS            *tls.Config
 	PoolSize       int           // connections per server; DefaultPoolSize if 0
-	Timeout        time.Duration // DefaultTimeout if 0
+	Timeout        time.Duration // 1 s if 0; for what has no deadline of its own
 	// OnBatch is told how many decisions went into each script call; nil for none.
 	OnBatch func(decisions int)
 	// OnQueued is told how long a decision has waited to be sent, or to be given up; nil for none. It must not block.
@@ -52,26 +59,42 @@ type Options struct {
 	clock func() int64 // a test's clock in place of Redis's own, microseconds
 }
 
+// Validate errs when no Redis can be reached by the options. It calls them by the daemon's settings that they come from.
+func (o *Options) Validate() error {
+	switch {
+	case len(o.Addrs) == 0:
+		return errors.New("the store is redis, but no address is set: set REDIS_URL, REDIS_ADDRS or REDIS_HOST")
+	case o.Cluster && o.SentinelMaster != "":
+		return errors.New("REDIS_CLUSTER and REDIS_SENTINEL_MASTER exclude each other: unset one")
+	case o.Cluster && o.DB != 0:
+		return fmt.Errorf("REDIS_DB %d on a Cluster: a Cluster has database 0 only: unset REDIS_DB", o.DB)
+	case len(o.Addrs) > 1 && !o.Cluster && o.SentinelMaster == "":
+		return errors.New("several Redis addresses are set: set REDIS_CLUSTER=true or REDIS_SENTINEL_MASTER, or name one address")
+	case o.Network == networkUnix && (o.Cluster || o.SentinelMaster != ""):
+		return errors.New("a Redis socket is one server: unset REDIS_CLUSTER and REDIS_SENTINEL_MASTER")
+	case o.Password != "" && o.PasswordFile != "":
+		return errors.New("REDIS_PASSWORD and REDIS_PASSWORD_FILE exclude each other: unset one")
+	case o.TLS != nil && o.TLS.MinVersion < tls.VersionTLS12:
+		return errors.New("TLS to Redis must be at least version 1.2")
+	default:
+		return nil
+	}
+}
+
+// withDefaults returns the options with what was left out. It errs as Validate does.
 func (o *Options) withDefaults() (Options, error) {
 	opt := *o
-	switch {
-	case len(opt.Addrs) == 0:
-		return opt, errors.New("redis: no address is set: name at least one host:port")
-	case opt.Cluster && opt.SentinelMaster != "":
-		return opt, errors.New("redis: both a Cluster and a Sentinel master are set: choose one")
-	case opt.Cluster && opt.DB != 0:
-		return opt, fmt.Errorf("redis: database %d on a Cluster: a Cluster has database 0 only", opt.DB)
-	case len(opt.Addrs) > 1 && !opt.Cluster && opt.SentinelMaster == "":
-		return opt, errors.New("redis: several addresses, but neither a Cluster nor a Sentinel master is set")
+	if err := opt.Validate(); err != nil {
+		return opt, err
 	}
 	if opt.PoolSize <= 0 {
 		opt.PoolSize = DefaultPoolSize
 	}
 	if opt.Timeout <= 0 {
-		opt.Timeout = DefaultTimeout
+		opt.Timeout = defaultTimeout
 	}
 	if opt.Network == "" {
-		opt.Network = "tcp"
+		opt.Network = networkTCP
 	}
 	return opt, nil
 }
