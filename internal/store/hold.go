@@ -123,7 +123,7 @@ type Settled struct {
 	Repeat bool       // an earlier call has done it; what follows is that call's
 	Now    int64      // the store's clock, microseconds since the Unix epoch
 	At     int64      // the admission, or where it was booked without a hold
-	// HeldUSD and HeldTokens are what was held, USD and Tokens what is booked now.
+	// HeldUSD and HeldTokens are what was held, USD and Tokens what is booked now; of USD in nano-USD.
 	HeldUSD, HeldTokens, USD, Tokens int64
 	Memo                             []byte
 }

@@ -191,12 +191,14 @@ type Store interface {
 	// error may have been done for some of the checks.
 	Refund(ctx context.Context, req *Request, ans *Answer) (int64, error)
 	// Reset forgets a subject's hits: requests, tokens and money. Its override stays, and so do slots in use: they are calls
-	// in flight. What is settled later of a hold from before is forgotten with it.
+	// in flight. What is settled later of a hold from before is forgotten with it. It errs with ErrUnavailable or the context's
+	// error; then it may have been done all the same.
 	Reset(ctx context.Context, s Subject) error
 	// SetOverride stores a subject's own plan or limits, as the policy package reads them, beside its usage. An empty
-	// value removes it. It returns the new version.
+	// value removes it. It returns the new version; 0 for a removal. It errs as Reset does, and with ErrFull where there is no room.
 	SetOverride(ctx context.Context, s Subject, value string) (int64, error)
-	// Override returns a subject's stored override and its version; 0 and "" if there is none.
+	// Override returns a subject's stored override and its version; 0 and "" if there is none. It errs with ErrUnavailable,
+	// ErrCorrupt or the context's error.
 	Override(ctx context.Context, s Subject) (version int64, value string, err error)
 	// OnChange registers the one receiver of changes. It is called before the first Admit, and fn must not block.
 	OnChange(fn func(Change))
