@@ -22,6 +22,7 @@ func Prometheus(t TB, config string) *PrometheusServer {
 		Path: tool(t, "prometheus", anyVersion),
 		Args: []string{
 			"--config.file=" + config, "--web.listen-address=" + addr, "--storage.tsdb.path=" + t.TempDir(), "--log.level=warn",
+			"--enable-feature=exemplar-storage",
 		},
 		Ready: func(ctx context.Context) error { return getOK(ctx, p.URL+"/-/ready") },
 	})

@@ -63,6 +63,7 @@ type Target struct {
 	Expr         string      `json:"expr"`
 	LegendFormat string      `json:"legendFormat"` //nolint:tagliatelle // Grafana's own spelling
 	Instant      bool        `json:"instant"`
+	Exemplar     bool        `json:"exemplar"` // the calls behind the numbers are shown, too
 	Datasource   *Datasource `json:"datasource,omitempty"`
 }
 

@@ -101,6 +101,9 @@ func checkPanel(t *testing.T, panel monitoring.Panel) {
 		if !ours(target.Datasource) {
 			t.Errorf("%q asks %v, want the data source of the variable", panel.Title, target.Datasource)
 		}
+		if has := strings.Contains(target.Expr, "ratelimitd_decision_duration_seconds_bucket"); has != target.Exemplar {
+			t.Errorf("%q asks for exemplars: %t, want %t: the latencies of calls alone have them", panel.Title, target.Exemplar, has)
+		}
 		for _, selector := range monitoring.Selectors(target.Expr) {
 			if resolved := (monitoring.Variables{Job: "J", Namespace: "N"}).Resolve(selector); resolved == selector {
 				t.Errorf("%q asks for %s of every installation, want that of the chosen job and namespace", panel.Title, selector)

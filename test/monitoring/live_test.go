@@ -114,6 +114,9 @@ func dashboardHasData(t *testing.T, api monitoring.API, name string) {
 				waitForData(t, api, selector)
 			}
 			legendsAreWhole(t, api, query, target.LegendFormat)
+			if target.Exemplar {
+				waitForTraces(t, api, query)
+			}
 		})
 	}
 	if asked < len(d.Panels)/2 {
@@ -124,6 +127,18 @@ func dashboardHasData(t *testing.T, api monitoring.API, name string) {
 			variableHasValues(t, api, chosen.Resolve(variable.Definition))
 		}
 	}
+}
+
+// waitForTraces waits until a query has exemplars, which Grafana asks for besides.
+func waitForTraces(t *testing.T, api monitoring.API, query string) {
+	t.Helper()
+	harness.WaitFor(t, query+" has exemplars", func(ctx context.Context) error {
+		ids, err := api.Traces(ctx, query, time.Now().Add(-time.Hour))
+		if err == nil && len(ids) == 0 {
+			err = errors.New("none has the id of a trace")
+		}
+		return err
+	})
 }
 
 var legendLabel = regexp.MustCompile(`\{\{(\w+)\}\}`)

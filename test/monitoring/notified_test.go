@@ -163,7 +163,7 @@ func (n *notified) waitIncident(t *testing.T, action string, about *alert) pager
 	return found
 }
 
-// TestEachBudgetThatPassesAThresholdWakesSomebody has PagerDuty open an incident for each, since what joins an open one is not told.
+// TestEachBudgetThatPassesAThresholdWakesSomebody has PagerDuty open an incident for each: what joins an open one wakes nobody.
 func TestEachBudgetThatPassesAThresholdWakesSomebody(t *testing.T) {
 	n := newNotified(t)
 	const job, money = "job=assistant", "unit=usd"
@@ -215,21 +215,28 @@ func TestEachIncidentHasATitle(t *testing.T) {
 	}
 }
 
+// following is an alert, and what others fire with it.
+type following struct {
+	source  string
+	follow  []string // not told of the same installation and budget; told of another
+	despite []string // told all the same
+}
+
 // TestWhatFollowsFromAnotherAlertIsNotTold sends an alert, and then those that follow from it and some that do not.
 func TestWhatFollowsFromAnotherAlertIsNotTold(t *testing.T) {
 	n := newNotified(t)
-	day := []string{"tier=global", "limit=day", "unit=usd", "window=sliding"}
 	const (
-		gone, nearly, most, half = "RatelimitdBudgetSpent 100", "RatelimitdBudgetSpent 95", "RatelimitdBudgetSpent 80", "RatelimitdBudgetSpent 50"
-		runsOut, limited         = "RatelimitdBudgetRunsOut", "RatelimitdManyLimited"
+		half, most   = "RatelimitdBudgetSpent 50", "RatelimitdBudgetSpent 80"
+		nearly, gone = "RatelimitdBudgetSpent 95", "RatelimitdBudgetSpent 100"
+		runsOut      = "RatelimitdBudgetRunsOut"
+		limited      = "RatelimitdManyLimited"
 	)
-	for _, c := range []struct {
-		source  string
-		follow  []string // not told of the same installation and budget; told of another
-		despite []string // told all the same
-	}{
-		{"RatelimitdStoreDown", []string{"RatelimitdFailingOpen", "RatelimitdFailingShut", "RatelimitdLostSettlements"},
-			[]string{"RatelimitdRedisMemory", "RatelimitdDown critical"}},
+	for _, c := range []following{
+		{
+			"RatelimitdStoreDown",
+			[]string{"RatelimitdFailingOpen", "RatelimitdFailingShut", "RatelimitdLostSettlements"},
+			[]string{"RatelimitdRedisMemory", "RatelimitdDown critical"},
+		},
 		{"RatelimitdFailingShut", []string{limited}, []string{"RatelimitdFailingOpen"}},
 		{"RatelimitdDown critical", []string{"RatelimitdDown warning"}, []string{"RatelimitdStoreDown"}},
 		{"RatelimitdDown warning", nil, []string{"RatelimitdDown critical"}},
@@ -240,39 +247,45 @@ func TestWhatFollowsFromAnotherAlertIsNotTold(t *testing.T) {
 		{most, nil, []string{nearly}},
 		{half, nil, []string{most, runsOut, limited}},
 	} {
-		t.Run(c.source+" then "+strings.Join(append(c.follow, c.despite...), ", "), func(t *testing.T) {
-			here := append(day, "job="+t.Name())
-			source := firing(t, c.source, here...)
-			n.send(t, source)
-			n.waitTold(t, source)
+		t.Run(c.source+" then "+strings.Join(slices.Concat(c.follow, c.despite), ", "), func(t *testing.T) { c.check(t, n) })
+	}
+}
 
-			var silent, loud []alert
-			for _, name := range c.follow {
-				silent = append(silent, firing(t, name, here...))
-				loud = append(loud, firing(t, name, append(here, "job=another than "+t.Name()+", with "+name)...))
-				if strings.HasPrefix(name, "RatelimitdBudget") {
-					loud = append(loud, firing(t, name, append(here, "limit=another, with "+name)...))
-				}
-			}
-			for _, name := range c.despite {
-				loud = append(loud, firing(t, name, here...))
-			}
-			last := firing(t, "RatelimitdPanics", here...) // what was sent before it is told by now, or never is
-			n.send(t, slices.Concat(silent, loud, []alert{last})...)
-			n.waitTold(t, append(loud, last)...)
-			for _, a := range loud {
-				if a.Labels["severity"] == "critical" {
-					n.waitIncident(t, "trigger", &a)
-				}
-			}
-			for _, a := range silent {
-				if n.told(&a) {
-					t.Errorf("Slack is told of %s, though it was of %s", a.name(), source.name())
-				}
-				if n.woken(&a) {
-					t.Errorf("%s wakes somebody, though %s has", a.name(), source.name())
-				}
-			}
-		})
+// check sends the alert, waits until it is told, and sends the others.
+func (f *following) check(t *testing.T, n *notified) {
+	of := func(name string, other ...string) alert {
+		day := []string{"job=" + t.Name(), "tier=global", "limit=day", "unit=usd", "window=sliding"}
+		return firing(t, name, append(day, other...)...)
+	}
+	source := of(f.source)
+	n.send(t, source)
+	n.waitTold(t, source)
+
+	var silent, loud []alert
+	for _, name := range f.follow {
+		silent = append(silent, of(name))
+		loud = append(loud, of(name, "job=another than "+t.Name()+", with "+name))
+		if strings.HasPrefix(name, "RatelimitdBudget") {
+			loud = append(loud, of(name, "limit=another, with "+name))
+		}
+	}
+	for _, name := range f.despite {
+		loud = append(loud, of(name))
+	}
+	last := of("RatelimitdPanics") // what was sent before it is told by now, or never is
+	n.send(t, slices.Concat(silent, loud, []alert{last})...)
+	n.waitTold(t, append(loud, last)...)
+	for _, a := range loud {
+		if a.Labels["severity"] == "critical" {
+			n.waitIncident(t, "trigger", &a)
+		}
+	}
+	for _, a := range silent {
+		if n.told(&a) {
+			t.Errorf("Slack is told of %s, though it was of %s", a.name(), source.name())
+		}
+		if n.woken(&a) {
+			t.Errorf("%s wakes somebody, though %s has", a.name(), source.name())
+		}
 	}
 }

@@ -43,6 +43,29 @@ func (a API) QueryRange(ctx context.Context, expr string, from, to time.Time, st
 	})
 }
 
+// Traces returns the ids of traces among the exemplars of an expression's series since a time.
+func (a API) Traces(ctx context.Context, expr string, since time.Time) ([]string, error) {
+	var answer []struct {
+		Exemplars []struct {
+			Labels map[string]string `json:"labels"`
+		} `json:"exemplars"`
+	}
+	at := func(t time.Time) []string { return []string{strconv.FormatInt(t.Unix(), 10)} }
+	query := url.Values{"query": {expr}, "start": at(since), "end": at(time.Now().Add(time.Second))}
+	if err := a.get(ctx, "/api/v1/query_exemplars?"+query.Encode(), &answer); err != nil {
+		return nil, fmt.Errorf("%w, of the exemplars of %s", err, expr)
+	}
+	var ids []string
+	for _, series := range answer {
+		for _, exemplar := range series.Exemplars {
+			if id := exemplar.Labels["trace_id"]; id != "" {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids, nil
+}
+
 // Rules returns the health of each rule that the Prometheus has loaded, with its last error.
 func (a API) Rules(ctx context.Context) ([]RuleHealth, error) {
 	var answer struct {

@@ -2,6 +2,9 @@ package monitoring
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +19,7 @@ const (
 	Namespace = "assistant"
 )
 
-// Stack is two daemons over one Redis, and a Prometheus that scrapes them and has the rules loaded.
+// Stack is two daemons over one Redis, whose calls are traced, and a Prometheus that scrapes them and has the rules loaded.
 type Stack struct {
 	Redis      *harness.RedisServer
 	Daemons    []*harness.DaemonProcess
@@ -67,15 +70,23 @@ func Start(t harness.TB, timing Timing) *Stack {
 	s := &Stack{t: t, policy: filepath.Join(t.TempDir(), "policy.yaml")}
 	s.write(s.policy, policyText)
 	s.Redis = harness.Redis(t, harness.WithArgs("--maxmemory", "256mb"))
+	collector := httptest.NewServer(http.HandlerFunc(forget))
+	t.Cleanup(collector.Close)
 	for range 2 {
 		s.Daemons = append(s.Daemons, harness.Daemon(t, harness.Env{
 			"REDIS_URL": "redis://" + s.Redis.Addr, "RATELIMITD_POLICY": s.policy, "RATELIMITD_DECISION_TIMEOUT": timing.Decision,
+			"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL,
 		}))
 	}
 	config := filepath.Join(t.TempDir(), "prometheus.yaml")
 	s.write(config, s.config(timing.Scrape))
 	s.Prometheus = harness.Prometheus(t, config)
 	return s
+}
+
+// forget takes spans and keeps none: it is enough that calls are traced, since latencies then have exemplars.
+func forget(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // a daemon that has gone away sends nothing more
 }
 
 // config is what Prometheus is told.
