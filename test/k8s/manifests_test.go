@@ -38,8 +38,11 @@ func checkAll(t *testing.T, b checks.Build, settings []string) {
 		t.Fatalf("look at Pod Security: %v", err)
 	}
 	for _, problems := range [][]string{
-		security, checks.PodReferences(b, brought), checks.ObjectReferences(b), checks.Settings(b, settings),
-		checks.Addresses(b), checks.Endings(b), checks.Images(b), checks.Labels(b),
+		security, checks.Namespaces(b), checks.Passwords(b), // who may do what
+		checks.PodReferences(b, brought), checks.ObjectReferences(b), checks.Settings(b, settings), checks.Policies(b), // what is referred to
+		checks.Addresses(b), checks.Services(b), checks.Ingress(b), checks.Egress(b), checks.Redis(b), checks.Monitors(b), // who reaches whom
+		checks.Probes(b), checks.Endings(b), checks.Updates(b), checks.Disruptions(b), checks.Spread(b), // what stays up
+		checks.Scaling(b), checks.Memory(b), checks.Images(b), checks.Labels(b),
 	} {
 		for _, problem := range problems {
 			t.Error(problem)

@@ -43,7 +43,7 @@ func Addresses(b Build) []string {
 // socket keeps it in the pod, and another serves whoever its NetworkPolicy lets in.
 func (d Daemon) api() string {
 	addr := d.Env["RATELIMITD_HTTP_ADDR"]
-	if !strings.HasPrefix(d.Env["RATELIMITD_GRPC_ADDR"], "unix:") {
+	if d.isShared() {
 		return d.port(addr)
 	}
 	if host, _, err := net.SplitHostPort(addr); err != nil || !net.ParseIP(host).IsLoopback() {

@@ -65,6 +65,22 @@ func (p Pod) Containers() []corev1.Container {
 // String names the pod by its workload.
 func (p Pod) String() string { return p.Of.String() }
 
+// volume returns the pod's volume of a name; nil if there is none.
+func (p Pod) volume(name string) *corev1.Volume {
+	for i, v := range p.Spec.Volumes {
+		if v.Name == name {
+			return &p.Spec.Volumes[i]
+		}
+	}
+	return nil
+}
+
+// isSelected tells whether a selector selects the pod. A nil selector selects none, as one does that is not valid.
+func (p Pod) isSelected(selector *metav1.LabelSelector) bool {
+	matches, err := metav1.LabelSelectorAsSelector(selector)
+	return err == nil && matches.Matches(labels.Set(p.Labels))
+}
+
 // find returns the object of a kind and name in a namespace.
 func (b Build) find(kind, namespace, name string) (manifests.Object, bool) {
 	for _, o := range b {

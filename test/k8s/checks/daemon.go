@@ -38,6 +38,9 @@ func (b Build) Daemons() []Daemon {
 // String names the container.
 func (d Daemon) String() string { return d.Pod.String() + ": container " + d.Container.Name }
 
+// isShared tells whether the daemon is a service of its own, which other pods ask; by a socket it serves its own pod.
+func (d Daemon) isShared() bool { return !strings.HasPrefix(d.Env["RATELIMITD_GRPC_ADDR"], "unix:") }
+
 // env returns a container's environment as the kubelet makes it, but for what comes from Secrets.
 func (b Build) env(p Pod, c corev1.Container) map[string]string {
 	env := map[string]string{}
@@ -77,10 +80,14 @@ func isOfGo(name string) bool {
 	return slices.Contains([]string{"GOMEMLIMIT", "GOGC", "MEMORY_LIMIT_MIB"}, name)
 }
 
-// Settings finds variables that are no settings of the daemon.
+// Settings finds variables that are no settings of the daemon, and pods that get some for each Service of the namespace: for one with
+// the name redis, REDIS_PORT would be a URL.
 func Settings(b Build, known []string) []string {
 	var problems []string
 	for _, d := range b.Daemons() {
+		if links := d.Pod.Spec.EnableServiceLinks; links == nil || *links {
+			problems = append(problems, fmt.Sprintf("%s: each Service adds variables to it: write enableServiceLinks: false", d))
+		}
 		for name := range d.Env {
 			if !slices.Contains(known, name) && !isOfGo(name) && !strings.HasPrefix(name, "OTEL_") {
 				problems = append(problems, fmt.Sprintf("%s: %s is no setting of ratelimitd", d, name))
@@ -89,11 +96,6 @@ func Settings(b Build, known []string) []string {
 	}
 	slices.Sort(problems)
 	return problems
-}
-
-// Policy returns the text of the daemon's policy, which is a file of a ConfigMap.
-func (d Daemon) Policy() (text, problem string) {
-	return d.build.file(d.Pod, d.Container, d.Env["RATELIMITD_POLICY"])
 }
 
 // Endings finds pods that have too little time to end: what comes one after the other must fit into the grace period.
@@ -127,9 +129,7 @@ func Endings(b Build) []string {
 func (p Pod) longestSleep() time.Duration {
 	var longest time.Duration
 	for _, c := range p.Containers() {
-		if c.Lifecycle != nil && c.Lifecycle.PreStop != nil && c.Lifecycle.PreStop.Sleep != nil {
-			longest = max(longest, time.Duration(c.Lifecycle.PreStop.Sleep.Seconds)*time.Second)
-		}
+		longest = max(longest, sleepOf(c))
 	}
 	return longest
 }
