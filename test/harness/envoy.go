@@ -97,6 +97,12 @@ func Envoy(t TB, file string, replace Replacements) *EnvoyProxy {
 // Kill ends the Envoy at once, as a crash does: it tells nobody.
 func (e *EnvoyProxy) Kill() { e.proc.kill() }
 
+// Stop asks the Envoy to end, waits for it, and returns how: nil for status 0.
+func (e *EnvoyProxy) Stop() error {
+	e.proc.t.Helper()
+	return e.proc.stop()
+}
+
 // CheckEnvoy has Envoy check a configuration file of the repository as it stands, without running it.
 func CheckEnvoy(t TB, file string) {
 	t.Helper()

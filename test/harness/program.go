@@ -35,6 +35,12 @@ func (p *RunningProgram) Stop() error {
 // Signal sends it a signal.
 func (p *RunningProgram) Signal(sig syscall.Signal) { p.proc.signal(sig) }
 
+// Wait waits until the program ends and returns how: nil for status 0.
+func (p *RunningProgram) Wait() error {
+	p.proc.t.Helper()
+	return p.proc.wait()
+}
+
 // Log returns all that it has written.
 func (p *RunningProgram) Log() string {
 	p.proc.t.Helper()

@@ -20,8 +20,9 @@ var envoyOfExample = []struct{ from, to string }{
 # Run it with:   envoy -c deploy/envoy/envoy-cost.yaml
 # Check it with: envoy --mode validate -c deploy/envoy/envoy-cost.yaml
 `,
-		to: `# This is deploy/envoy/envoy-cost.yaml in a pod: the listener is open to others, ratelimitd is reached by its socket, and
-# there is a listener for probes. Do not edit it before you have a copy of your own: it is made from that file.
+		to: `# This is deploy/envoy/envoy-cost.yaml in a pod: the listener is open to others, its connections end before the pod does,
+# ratelimitd is reached by its socket, and there is a listener for probes. Do not edit it before you have a copy of your own:
+# it is made from that file.
 #
 #   clients -> Envoy :10000 -> assistant 127.0.0.1:9000
 #                 |
@@ -31,6 +32,18 @@ var envoyOfExample = []struct{ from, to string }{
 	{
 		from: "socket_address: { address: 127.0.0.1, port_value: 10000 }",
 		to:   "socket_address: { address: 0.0.0.0, port_value: 10000 }",
+	},
+	{
+		from: `          stat_prefix: assistant
+`,
+		to: `          stat_prefix: assistant
+          # A Service sends new connections to other pods when this one is to end, and moves none that stands. So none takes
+          # requests for long: after 5 s it is told to close, HTTP/1.1 by its next answer and HTTP/2 by GOAWAY, which takes
+          # 2 s more. Both together are less than the app's preStop sleeps. An answer on its way may take as long as it does.
+          common_http_protocol_options: { max_connection_duration: 5s }
+          http1_safe_max_connection_duration: true # never while a request may be on its way
+          drain_timeout: 2s
+`,
 	},
 	{
 		from: `

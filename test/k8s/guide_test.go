@@ -23,13 +23,14 @@ func guide(t *testing.T) string {
 	return readFile(t, filepath.Join(repository(t), "docs", "kubernetes.md"))
 }
 
-// block returns the YAML that stands below a mark of the guide.
+// block returns the code that stands below a mark of the guide.
 func block(t *testing.T, mark string) string {
 	t.Helper()
-	_, rest, found := strings.Cut(guide(t), "<!-- test:"+mark+" -->\n```yaml\n")
+	_, rest, found := strings.Cut(guide(t), "<!-- test:"+mark+" -->\n```")
+	_, rest, begun := strings.Cut(rest, "\n")
 	text, _, ended := strings.Cut(rest, "```\n")
-	if !found || !ended {
-		t.Fatalf("docs/kubernetes.md has no YAML below the mark test:%s", mark)
+	if !found || !begun || !ended {
+		t.Fatalf("docs/kubernetes.md has no code below the mark test:%s", mark)
 	}
 	return text
 }
@@ -107,38 +108,16 @@ func TestTheGuideNamesFilesThatExist(t *testing.T) {
 
 // TestTheKustomizationsOfTheGuide puts each beside a Deployment and a policy, as its reader does, and builds it.
 func TestTheKustomizationsOfTheGuide(t *testing.T) {
-	root, settings := repository(t), settingsOf(t)
-	policy := readFile(t, filepath.Join(root, "deploy", "k8s", "overlays", "dev", "policy.yaml"))
-	namespace := readFile(t, filepath.Join(root, "deploy", "k8s", "examples", "assistant", "namespace.yaml"))
+	settings := settingsOf(t)
 	for _, c := range []struct{ mark, setting, value, image string }{
 		{"kustomization", "REDIS_HOST", "redis.example.internal", "registry.example.internal/ratelimitd:v0.1.0"},
 		{"shared", "REDIS_SENTINEL_MASTER", "mymaster", "ghcr.io/ratelimitd/ratelimitd:v0.1.0"},
 	} {
 		t.Run(c.mark, func(t *testing.T) {
-			dir := t.TempDir()
-			if err := os.Symlink(root, filepath.Join(dir, "ratelimitd")); err != nil {
-				t.Fatal(err)
-			}
-			mine := filepath.Join(dir, "mine")
-			if err := os.Mkdir(mine, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			for name, text := range map[string]string{
-				"kustomization.yaml": block(t, c.mark),
-				"policy.yaml":        policy,
-				"namespace.yaml":     strings.Replace(namespace, "name: assistant", "name: shop", 1),
-				"deployment.yaml":    readFile(t, filepath.Join("testdata", "hosts", "sidecar", "deployment.yaml")),
-			} {
-				writeFile(t, filepath.Join(mine, name), text)
-			}
-			objects, err := manifests.Build(mine)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b := checks.Build(objects)
+			b := asReader(t, block(t, c.mark), host(t))
 			checkAll(t, b, settings)
 			for _, d := range b.Daemons() {
-				if text, problem := d.Policy(); text != policy {
+				if text, problem := d.Policy(); text != readersPolicy(t) {
 					t.Errorf("its policy is %q, want the reader's own: %s", text, problem)
 				}
 				if got := d.Env[c.setting]; got != c.value || c.mark == "shared" && d.Env["REDIS_HOST"] != "" {
@@ -150,6 +129,61 @@ func TestTheKustomizationsOfTheGuide(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTheGroupOfAPodStays has a pod with a group of its own, and its reader say it again as the guide does.
+func TestTheGroupOfAPodStays(t *testing.T) {
+	const before = "      securityContext:\n        runAsNonRoot: true\n"
+	deployment := host(t)
+	if !strings.Contains(deployment, before) {
+		t.Fatalf("the host does not say %q:\n%s", before, deployment)
+	}
+	deployment = strings.Replace(deployment, before, before+"        fsGroup: 2000\n", 1)
+	for patch, want := range map[string]int64{"": 65532, block(t, "group"): 2000} {
+		for _, d := range asReader(t, block(t, "kustomization")+patch, deployment).Daemons() {
+			if s := d.Pod.Spec.SecurityContext; s == nil || s.FSGroup == nil || *s.FSGroup != want {
+				t.Errorf("the security of the pod is %v, want the group %d by the patch %q", s, want, patch)
+			}
+		}
+	}
+}
+
+// host returns the Deployment of a reader.
+func host(t *testing.T) string {
+	t.Helper()
+	return readFile(t, filepath.Join("testdata", "hosts", "sidecar", "deployment.yaml"))
+}
+
+func readersPolicy(t *testing.T) string {
+	t.Helper()
+	return readFile(t, filepath.Join(repository(t), "deploy", "k8s", "overlays", "dev", "policy.yaml"))
+}
+
+// asReader builds a kustomization in a folder beside the repository, with a Deployment, a namespace and a policy.
+func asReader(t *testing.T, kustomization, deployment string) checks.Build {
+	t.Helper()
+	root, dir := repository(t), t.TempDir()
+	if err := os.Symlink(root, filepath.Join(dir, "ratelimitd")); err != nil {
+		t.Fatal(err)
+	}
+	mine := filepath.Join(dir, "mine")
+	if err := os.Mkdir(mine, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	namespace := readFile(t, filepath.Join(root, "deploy", "k8s", "examples", "assistant", "namespace.yaml"))
+	for name, text := range map[string]string{
+		"kustomization.yaml": kustomization,
+		"policy.yaml":        readersPolicy(t),
+		"namespace.yaml":     strings.Replace(namespace, "name: assistant", "name: shop", 1),
+		"deployment.yaml":    deployment,
+	} {
+		writeFile(t, filepath.Join(mine, name), text)
+	}
+	objects, err := manifests.Build(mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects
 }
 
 // TestTheClusterOfTheGuide puts it in the place that the guide says, and has a real Envoy ask a real daemon by it.

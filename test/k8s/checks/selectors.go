@@ -41,7 +41,7 @@ func ObjectReferences(b Build) []string {
 type selection struct {
 	pods  *metav1.LabelSelector // nil for an object that selects no pods
 	ports []intstr.IntOrString
-	// sidecars says that a port's name is looked for in init containers, too. Services before Kubernetes 1.32 and many plug-ins
+	// sidecars says that a port's name is looked for in init containers, too. Services before Kubernetes 1.33 and many plug-ins
 	// that enforce NetworkPolicies look at the other containers alone: no endpoint has such a port, and nobody is let in to it.
 	sidecars bool
 }

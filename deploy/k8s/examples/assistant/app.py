@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ANSWER = {
@@ -30,12 +31,32 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    daemon_threads = False  # so that server_close waits for the answers that are under way
     request_queue_size = 128
+    timeout = 0.5  # seconds that handle_request waits for a request
+    ending = False
+    busy = 0.0  # when there was something to do
+
+    def process_request(self, request, client_address):
+        self.busy = time.monotonic()
+        super().process_request(request, client_address)
+
+    def end(self, *_):
+        print("told to end: answering until nothing is under way", flush=True)
+        self.busy, self.ending = time.monotonic(), True
+
+    def done(self):
+        """Tells whether it is to end and has had nothing to do for two seconds.
+
+        A connection to Envoy may bring a request yet, if it was idle all the time that preStop slept. And Envoy, which ends
+        right after the app, passes the last answer on and tells ratelimitd what it has cost.
+        """
+        if threading.active_count() > 1:  # each request has a thread
+            self.busy = time.monotonic()
+        return self.ending and time.monotonic() - self.busy > 2
 
 
 server = Server(("127.0.0.1", 9000), Handler)
-# A first process that does not handle SIGTERM would not notice it.
-signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-server.serve_forever()
+signal.signal(signal.SIGTERM, server.end)  # a first process that does not handle SIGTERM would not notice it
+while not server.done():
+    server.handle_request()
 server.server_close()
