@@ -1,6 +1,6 @@
 // Command image puts programs that are built into an OCI image, one program for each platform, and writes it to a file:
-// a tar of an OCI layout, which `docker load`, `podman load`, `kind load image-archive` and `skopeo copy oci-archive:`
-// take. Beside each program it puts the licences of what the program is linked from. It needs no container engine and no
+// a tar of an OCI layout, which `podman load`, `kind load image-archive`, `skopeo copy oci-archive:` and, with the containerd
+// image store, `docker load` take. Beside each program it puts the licences of what the program is linked from. It needs no container engine and no
 // registry. Then it reads the file back and checks it.
 //
 // Usage: image [flags] linux/amd64=PROGRAM [linux/arm64=PROGRAM ...]
