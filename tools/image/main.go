@@ -1,7 +1,7 @@
 // Command image puts programs that are built into an OCI image, one program for each platform, and writes it to a file:
 // a tar of an OCI layout, which `podman load`, `kind load image-archive`, `skopeo copy oci-archive:` and, with the containerd
-// image store, `docker load` take. Beside each program it puts the licences of what the program is linked from. It needs no container engine and no
-// registry. Then it reads the file back and checks it.
+// image store, `docker load` take. Beside each program it puts the licences of what the program is linked from. It needs no
+// container engine and no registry. Then it reads the file back and checks it.
 //
 // Usage: image [flags] linux/amd64=PROGRAM [linux/arm64=PROGRAM ...]
 package main
