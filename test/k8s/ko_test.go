@@ -14,21 +14,18 @@ import (
 
 // koFile is what .ko.yaml says. Of what ko knows it has what is used here: another name is an error.
 type koFile struct {
-	DefaultBaseImage string    `json:"defaultBaseImage"`
-	DefaultPlatforms []string  `json:"defaultPlatforms"`
-	Builds           []koBuild `json:"builds"`
+	DefaultBaseImage string
+	DefaultPlatforms []string
+	Builds           []koBuild
 }
 
 type koBuild struct {
-	ID      string   `json:"id"`
-	Main    string   `json:"main"`
-	Env     []string `json:"env"`
-	Flags   []string `json:"flags"`
-	Ldflags []string `json:"ldflags"`
+	ID, Main            string
+	Env, Flags, Ldflags []string
 }
 
-// TestKoMakesTheImage compares .ko.yaml with the other two that make the image. What ko itself does with it no test sees: it would
-// fetch the base image from a registry.
+// TestKoMakesTheImage compares .ko.yaml with the other two that make the image. What ko itself does with it no test sees: it
+// would fetch the base image from a registry.
 func TestKoMakesTheImage(t *testing.T) {
 	for _, problem := range koProblems(t, readFile(t, filepath.Join(repository(t), ".ko.yaml"))) {
 		t.Error(problem)
@@ -78,7 +75,8 @@ func koProblems(t *testing.T, text string) []string {
 	wrong := func(format string, args ...any) {
 		problems = append(problems, ".ko.yaml: "+fmt.Sprintf(format, args...))
 	}
-	dockerfile, makefile := readFile(t, filepath.Join(repository(t), "Dockerfile")), readFile(t, filepath.Join(repository(t), "Makefile"))
+	dockerfile := readFile(t, filepath.Join(repository(t), "Dockerfile"))
+	makefile := readFile(t, filepath.Join(repository(t), "Makefile"))
 	if want := last(t, dockerfile, `(?m)^FROM (\S+)$`); ko.DefaultBaseImage != want {
 		wrong("the base image is %s, that of the Dockerfile is %s", ko.DefaultBaseImage, want)
 	}
@@ -99,8 +97,10 @@ func koProblems(t *testing.T, text string) []string {
 	}
 	for name, recipe := range map[string]koBuild{"Dockerfile": compiling(t, dockerfile), "Makefile": compiling(t, makefile)} {
 		for part, sides := range map[string][2][]string{
-			"main": {{build.Main}, {recipe.Main}}, "env": {build.Env, recipe.Env},
-			"flags": {withoutValue(build.Flags, "-buildvcs"), recipe.Flags}, "ldflags": {strings.Fields(strings.Join(build.Ldflags, " ")), recipe.Ldflags},
+			"main":    {{build.Main}, {recipe.Main}},
+			"env":     {build.Env, recipe.Env},
+			"flags":   {withoutValue(build.Flags, "-buildvcs"), recipe.Flags},
+			"ldflags": {strings.Fields(strings.Join(build.Ldflags, " ")), recipe.Ldflags},
 		} {
 			if !slices.Equal(sides[0], sides[1]) {
 				wrong("%s is %q, the %s has %q", part, sides[0], name, sides[1])
@@ -110,13 +110,13 @@ func koProblems(t *testing.T, text string) []string {
 	return problems
 }
 
-// compiling returns how a recipe compiles the program, but for its platform, for whether the version control is asked, and for the
-// version.
+// compiling returns how a recipe compiles the program, but for its platform, for whether the version control is asked, and for
+// the version.
 func compiling(t *testing.T, text string) koBuild {
 	t.Helper()
 	text = strings.ReplaceAll(text, "\\\n", "")
-	command := regexp.MustCompile(`((?:[A-Z0-9]+[A-Z0-9_]*=\S+ +)+)(?:\$\(GO\)|go) build +(.*?) +-ldflags ['"](.*?)['"] .*?(\./cmd/\S+)`)
-	m := command.FindStringSubmatch(text)
+	const environment, program = `((?:[A-Z][A-Z_]*=\S+ +)+)`, `(\./cmd/\S+)`
+	m := regexp.MustCompile(environment + `(?:\$\(GO\)|go) build +(.*?) +-ldflags ['"](.*?)['"] .*?` + program).FindStringSubmatch(text)
 	if m == nil {
 		t.Fatalf("nothing is compiled for a platform by:\n%s", text)
 	}

@@ -38,11 +38,14 @@ func checkAll(t *testing.T, b checks.Build, settings []string) {
 		t.Fatalf("look at Pod Security: %v", err)
 	}
 	for _, problems := range [][]string{
-		security, checks.Namespaces(b), checks.Passwords(b), // who may do what
-		checks.PodReferences(b, brought), checks.ObjectReferences(b), checks.Settings(b, settings), checks.Policies(b), // what is referred to
-		checks.Addresses(b), checks.Services(b), checks.Ingress(b), checks.Egress(b), checks.Redis(b), checks.Monitors(b), // who reaches whom
-		checks.Probes(b), checks.Endings(b), checks.Updates(b), checks.Disruptions(b), checks.Spread(b), // what stays up
-		checks.Scaling(b), checks.Memory(b), checks.Images(b), checks.Labels(b),
+		checks.PodReferences(b, brought), checks.ObjectReferences(b), checks.Settings(b, settings), checks.Policies(b),
+		checks.Images(b), checks.Labels(b),
+		// Who may do what, and who reaches whom.
+		security, checks.Namespaces(b), checks.Passwords(b), checks.Addresses(b), checks.Services(b), checks.Ingress(b),
+		checks.Egress(b), checks.Redis(b), checks.Monitors(b),
+		// What stays up.
+		checks.Probes(b), checks.Endings(b), checks.Updates(b), checks.Disruptions(b), checks.Spread(b), checks.Scaling(b),
+		checks.Memory(b),
 	} {
 		for _, problem := range problems {
 			t.Error(problem)

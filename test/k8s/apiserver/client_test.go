@@ -22,8 +22,8 @@ import (
 	"k8s.io/client-go/restmapper"
 )
 
-// Who owns the fields of what is applied. They are two, for the server takes from an object what its manifest no longer says of the
-// fields of the same manager.
+// Who owns the fields of what is applied. They are two, for the server takes from an object what its manifest no longer says of
+// the fields of the same manager.
 const (
 	manager = "test-k8s"      // those of the manifests
 	host    = "test-k8s-host" // those of what has to be there before them

@@ -20,7 +20,8 @@ import (
 )
 
 // TestTheServerTakesEveryManifest applies everything that deploy/k8s can build, in namespaces that take restricted pods
-// alone, and reads it back. Namespaces that a build brings are as it says, and have to refuse what is not restricted all the same.
+// alone, and reads it back. Namespaces that a build brings are as it says, and have to refuse what is not restricted all the
+// same.
 func TestTheServerTakesEveryManifest(t *testing.T) {
 	c := newClient(t, startCluster(t))
 	for _, definition := range definitions(t) {

@@ -96,6 +96,7 @@ func TestEachCheckFinds(t *testing.T) {
 		{name: "capabilities", object: pod, from: "drop:\n            - ALL", to: "drop:\n            - NET_RAW", check: security, want: "unrestricted capabilities"},
 		{name: "root file system", object: pod, from: "readOnlyRootFilesystem: true", to: "readOnlyRootFilesystem: false", check: security, want: "its root file system is not read-only"},
 		{name: "no limit", object: pod, from: "limits:\n            cpu: 500m\n            memory: 128Mi", to: "limits:\n            cpu: 500m", check: security, want: "container assistant: it has no limit of memory"},
+		{name: "volume without an end", object: pod, from: "- emptyDir:\n          sizeLimit: 1Mi\n        name: ratelimitd-socket", to: "- emptyDir: {}\n        name: ratelimitd-socket", check: security, want: "volume ratelimitd-socket has no sizeLimit"},
 		{name: "limit below request", object: pod, from: "cpu: 500m", to: "cpu: 1m", check: security, want: "its limit of cpu is below its request"},
 
 		{name: "namespace that takes all", object: "Namespace assistant", from: "enforce: restricted", to: "enforce: baseline", check: checks.Namespaces, want: "Namespace assistant takes pods that are not restricted"},
@@ -111,6 +112,8 @@ func TestEachCheckFinds(t *testing.T) {
 		{name: "password by another name", object: pod, from: "path: password", to: "path: passwort", check: checks.Passwords, want: "is no item of volume ratelimitd-redis-password"},
 		{name: "password for all to read", object: pod, from: "defaultMode: 288", to: "defaultMode: 420", check: checks.Passwords, want: "has not the mode 0440"},
 		{name: "password that nobody may read", dir: prod, object: shared, from: "fsGroup: 65532\n", to: "\n", check: checks.Passwords, want: "the pod has no fsGroup"},
+		{name: "another command", dir: prod, object: shared, from: "- args:\n        - serve", to: "- args:\n        - health", check: settings, want: "it is started by other words than `serve`"},
+		{name: "another store", dir: prod, object: shared, from: "value: redis\n", to: "value: memory\n", check: settings, want: `RATELIMITD_STORE is "memory"`},
 		{name: "variables of Services", object: pod, from: "enableServiceLinks: false", to: "enableServiceLinks: true", check: settings, want: "each Service adds variables to it"},
 
 		{name: "Service with an address", dir: prod, object: "Service ratelimitd/ratelimitd", from: "clusterIP: None", to: "clusterIP: 10.96.0.7", check: checks.Services, want: "Service ratelimitd is not headless"},

@@ -80,14 +80,11 @@ func isOfGo(name string) bool {
 	return slices.Contains([]string{"GOMEMLIMIT", "GOGC", "MEMORY_LIMIT_MIB"}, name)
 }
 
-// Settings finds variables that are no settings of the daemon, and pods that get some for each Service of the namespace: for one with
-// the name redis, REDIS_PORT would be a URL.
+// Settings finds variables that are no settings of the daemon, and daemons that do not serve, by the variables and Redis alone.
 func Settings(b Build, known []string) []string {
 	var problems []string
 	for _, d := range b.Daemons() {
-		if links := d.Pod.Spec.EnableServiceLinks; links == nil || *links {
-			problems = append(problems, fmt.Sprintf("%s: each Service adds variables to it: write enableServiceLinks: false", d))
-		}
+		problems = append(problems, d.start()...)
 		for name := range d.Env {
 			if !slices.Contains(known, name) && !isOfGo(name) && !strings.HasPrefix(name, "OTEL_") {
 				problems = append(problems, fmt.Sprintf("%s: %s is no setting of ratelimitd", d, name))
@@ -95,6 +92,22 @@ func Settings(b Build, known []string) []string {
 		}
 	}
 	slices.Sort(problems)
+	return problems
+}
+
+// start says what is wrong with how the daemon is started.
+func (d Daemon) start() []string {
+	var problems []string
+	wrong := func(what string) { problems = append(problems, fmt.Sprintf("%s: %s", d, what)) }
+	if len(d.Container.Command) > 0 || !slices.Equal(d.Container.Args, []string{"serve"}) {
+		wrong("it is started by other words than `serve`: flags would win over the variables, which the other checks look at")
+	}
+	if store := d.Env["RATELIMITD_STORE"]; store != "redis" {
+		wrong(fmt.Sprintf("RATELIMITD_STORE is %q: without an address of Redis each pod would count for itself", store))
+	}
+	if links := d.Pod.Spec.EnableServiceLinks; links == nil || *links { // for one named redis, REDIS_PORT would be a URL
+		wrong("each Service adds variables to it: write enableServiceLinks: false")
+	}
 	return problems
 }
 

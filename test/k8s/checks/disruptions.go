@@ -7,8 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Disruptions finds Deployments whose nodes may be drained all at once, or never: each has one PodDisruptionBudget, for the server
-// evicts no pod that has two, and that lets one pod go at a time.
+// Disruptions finds Deployments whose nodes may be drained all at once, or never: each has one PodDisruptionBudget, for the
+// server evicts no pod that has two, and that lets one pod go at a time.
 func Disruptions(b Build) []string {
 	var problems []string
 	for _, k := range b.kept() {

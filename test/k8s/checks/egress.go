@@ -39,8 +39,8 @@ func Egress(b Build) []string {
 	return problems
 }
 
-// letsOut tells whether a pod may reach a port of everybody. A rule for some peers does not count: whether they are the right ones a
-// build does not say.
+// letsOut tells whether a pod may reach a port of everybody. A rule for some peers does not count: whether they are the right
+// ones a build does not say.
 func letsOut(policies []*networkingv1.NetworkPolicy, protocol corev1.Protocol, port int32) bool {
 	return slices.ContainsFunc(policies, func(p *networkingv1.NetworkPolicy) bool {
 		return slices.ContainsFunc(p.Spec.Egress, func(rule networkingv1.NetworkPolicyEgressRule) bool {

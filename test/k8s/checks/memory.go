@@ -11,8 +11,8 @@ import (
 // goMemory is how GOMEMLIMIT is written: bytes, or with a unit of the runtime's.
 var goMemory = regexp.MustCompile(`^(\d{1,15})(B|KiB|MiB|GiB)?$`)
 
-// Memory finds daemons whose Go does not know how much memory their container has. Between 80 % and 96 % of the limit is for Go: with
-// less it collects garbage while there is room, with more the container is killed.
+// Memory finds daemons whose Go does not know how much memory their container has. Between 80 % and 96 % of the limit is for Go:
+// with less it collects garbage while there is room, with more the container is killed.
 func Memory(b Build) []string {
 	var problems []string
 	for _, d := range b.Daemons() {

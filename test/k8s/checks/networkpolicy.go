@@ -8,7 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// policies returns the NetworkPolicies that bound a pod in a direction; without one nothing does. What one of them allows is allowed.
+// policies returns the NetworkPolicies that bound a pod in a direction; without one nothing does. What one of them allows is
+// allowed.
 func (b Build) policies(p Pod, direction networkingv1.PolicyType) []*networkingv1.NetworkPolicy {
 	var found []*networkingv1.NetworkPolicy
 	for _, o := range b {

@@ -10,8 +10,8 @@ import (
 // passwordMode is how the file of a password may be read: by its owner and the pod's group.
 const passwordMode = 0o440
 
-// Passwords finds daemons that do not read Redis' password from a file of a Secret. In the environment it would stand in every dump
-// of the process, and change with a new pod only.
+// Passwords finds daemons that do not read Redis' password from a file of a Secret. In the environment it would stand in every
+// dump of the process, and change with a new pod only.
 func Passwords(b Build) []string {
 	var problems []string
 	for _, d := range b.Daemons() {

@@ -10,8 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Redis finds what is wrong with a Redis that a build has: it is not the one that the daemons look for, it may be two for a moment,
-// it throws counts away, or it is killed before it is full.
+// Redis finds what is wrong with a Redis that a build has: it is not the one that the daemons look for, it may be two for a
+// moment, it throws counts away, or it is killed before it is full.
 func Redis(b Build) []string {
 	var problems []string
 	for _, p := range b.Pods() {

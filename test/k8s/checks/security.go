@@ -26,6 +26,11 @@ func Security(b Build) ([]string, error) {
 		for _, c := range p.Containers() {
 			problems = append(problems, bounds(p, c)...)
 		}
+		for _, v := range p.Spec.Volumes {
+			if v.EmptyDir != nil && v.EmptyDir.SizeLimit == nil {
+				problems = append(problems, fmt.Sprintf("%s: volume %s has no sizeLimit", p, v.Name))
+			}
+		}
 	}
 	return problems, nil
 }

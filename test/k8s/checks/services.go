@@ -8,8 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Services finds shared daemons without a Service for their gRPC, and Services of theirs that do not name each pod which is ready,
-// and no other: the few connections of an Envoy would all lead to one pod.
+// Services finds shared daemons without a Service for their gRPC, and Services of theirs that do not name each pod which is
+// ready, and no other: the few connections of an Envoy would all lead to one pod.
 func Services(b Build) []string {
 	var problems []string
 	for _, d := range b.Daemons() {

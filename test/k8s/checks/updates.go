@@ -9,13 +9,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Updates finds Deployments that an update leaves with fewer pods than they had, or whose pods end before their callers have turned
-// to others.
+// Updates finds Deployments that an update leaves with fewer pods than they had, or whose pods end before their callers have
+// turned to others.
 func Updates(b Build) []string {
 	var problems []string
 	for _, k := range b.kept() {
-		strategy := k.deployment.Spec.Strategy
-		if r := strategy.RollingUpdate; strategy.Type == appsv1.RecreateDeploymentStrategyType || r == nil || !isNone(r.MaxUnavailable) {
+		strategy, rolling := k.deployment.Spec.Strategy, k.deployment.Spec.Strategy.RollingUpdate
+		if strategy.Type == appsv1.RecreateDeploymentStrategyType || rolling == nil || !isNone(rolling.MaxUnavailable) {
 			problems = append(problems,
 				fmt.Sprintf("%s: an update ends old pods before new ones are ready: write maxUnavailable: 0", k.Pod))
 		}
