@@ -444,16 +444,22 @@ func TestAModelWithoutAPriceIsThePolicysToJudge(t *testing.T) {
 		wantReason(t, err, PriceUnknown)
 		_, err = b.Quote(t.Context(), &QuoteAsk{Spender: unpriced().Spender, Ask: unpriced().Ask})
 		wantReason(t, err, PriceUnknown)
-		for _, model := range []string{"unheard of", ""} { // the amount is what is held, whatever the tokens would cost
+		for model, warned := range map[string]bool{"unheard of": true, "": false} { // a caller that names no model knows of no price
 			r := unpriced().costing(5)
 			r.Spender.Model = model
-			if g := b.reserve(r); g.HeldUSD != 5 || len(g.Warnings) != 0 {
-				t.Errorf("model %q with a named cost: got %+v, want 5 nano-USD held without a warning", model, g)
+			if g := b.reserve(r); g.HeldUSD != 5 || hasWarning(g.Warnings, WarnPriceUnknown) != warned {
+				t.Errorf("model %q with a named cost: got %+v, want 5 nano-USD held, with a warning: %v", model, g, warned)
 			}
 			q, err := b.Quote(t.Context(), &QuoteAsk{Spender: r.Spender, Ask: r.Ask})
-			if err != nil || q.MaximumUSD != 5 || len(q.Warnings) != 0 {
-				t.Errorf("model %q with a named cost: quoted %+v, %v; want 5 nano-USD without a warning", model, q, err)
+			if err != nil || q.MaximumUSD != 5 || hasWarning(q.Warnings, WarnPriceUnknown) != warned {
+				t.Errorf("model %q with a named cost: quoted %+v, %v; want 5 nano-USD, with a warning: %v", model, q, err, warned)
 			}
+		}
+	})
+	runCost(t, "", func(o *Options) { o.Disabled = true }, func(t *testing.T, b *bench) {
+		b.reserve(unpriced())
+		if q, err := b.Quote(t.Context(), &QuoteAsk{Spender: unpriced().Spender, Ask: unpriced().Ask}); err != nil || !q.Admitted {
+			t.Errorf("switched off: quoted %+v, %v; want it admitted as the reservation is", q, err)
 		}
 	})
 	runCost(t, "  on_unknown_price: allow_and_flag\n", nil, func(t *testing.T, b *bench) {

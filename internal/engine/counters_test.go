@@ -167,6 +167,12 @@ func TestSeriesOfPoliciesLongGoneEnd(t *testing.T) {
 
 // TestAPolicyCannotNameALimitAsMetricsNameNone holds the names that a policy may give to those that metrics say in their place.
 func TestAPolicyCannotNameALimitAsMetricsNameNone(t *testing.T) {
+	for name, refused := range map[string]bool{telemetry.TierNone: true, "nobody": false} {
+		text := "domain: a\nsubjects: {" + name + ": {key: k}}\n"
+		if _, _, err := policy.Parse("p.yaml", []byte(text), policy.Adjustments{}); (err != nil) != refused {
+			t.Errorf("a tier is called %s: %v; want it refused: %v", name, err, refused)
+		}
+	}
 	for name, refused := range map[string]bool{telemetry.LimitOwn: true, telemetry.LimitNone: true, "hour": false} {
 		text := "domain: a\nsubjects: {user: {key: k}}\nglobal: {limits: [{limit: 1/hour, name: " + name + "}]}\n"
 		if _, _, err := policy.Parse("p.yaml", []byte(text), policy.Adjustments{}); (err != nil) != refused {

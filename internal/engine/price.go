@@ -62,16 +62,19 @@ type demand struct {
 	rate rate
 }
 
-// warning tells what a caller should know of the price of a model; nil if that is its own, or if it is of no matter, since the
-// caller says what to hold.
+// warning tells what a caller should know of the price of a model; nil if that is its own, or if the caller names no model and says
+// what to hold.
 func (d *demand) warning(model string) []Warning {
 	switch {
 	case d.rate.own:
 		return nil
 	case d.rate.price != nil:
 		return []Warning{{Code: WarnPriceUnknown, Text: "model " + quoted(model) + " has no price; the default price is taken"}}
-	case d.ask.MaxCost > 0:
+	case d.ask.MaxCost > 0 && model == "":
 		return nil
+	case d.ask.MaxCost > 0:
+		return []Warning{{Code: WarnPriceUnknown, Text: "model " + quoted(model) + " has no price; all that is held is charged, " +
+			"unless the settlement says what the provider asked for it (provider_cost_usd)"}}
 	default:
 		return []Warning{{Code: WarnPriceUnknown, Text: "model " + quoted(model) + " has no price; its tokens are priced at nothing"}}
 	}

@@ -14,7 +14,7 @@ import (
 func (e *Engine) Quote(ctx context.Context, q *QuoteAsk) (*Quotation, error) {
 	snapshot := e.opt.Policy()
 	d := demand{ask: q.Ask, rate: e.rateOf(snapshot, q.Spender.Model, time.Now().UnixMicro())}
-	if !d.rate.allowed(snapshot) && q.Ask.MaxCost == 0 {
+	if !d.rate.allowed(snapshot) && q.Ask.MaxCost == 0 && !e.opt.Disabled {
 		return nil, errUnpriced(q.Spender.Model)
 	}
 	quotation := &Quotation{

@@ -168,7 +168,7 @@ func (rv *reserving) told(ctx context.Context) {
 // refuse is the answer to a reservation that is denied for good.
 func (rv *reserving) refuse(ctx context.Context, line *line) error {
 	line.leave(ctx, rv.scratch)
-	if ctx.Err() != nil { // the wait was given up, not denied
+	if rv.asked.Wait > 0 && ctx.Err() != nil { // the wait was given up, not denied
 		return fmt.Errorf("waiting for a slot: %w", context.Cause(ctx))
 	}
 	rv.told(ctx)

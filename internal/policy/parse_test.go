@@ -128,6 +128,10 @@ func TestParseRefuses(t *testing.T) {
 			[]string{`:3: subjects.global: is the tier of the system as a whole; write its limits under global at the top`},
 		},
 		{
+			"a subject of a reserved name", "domain: a\nsubjects:\n  none: {key: id}\n",
+			[]string{`:3: subjects.none: is a name that ratelimitd uses itself; write another one`},
+		},
+		{
 			"a plan of a reserved name", "domain: a\nsubjects: {user: {key: id}}\nplans:\n  override: {limits: []}\n",
 			[]string{`:4: plans.override: is a name that ratelimitd uses itself; name the plan otherwise`},
 		},

@@ -210,8 +210,11 @@ func (r *report) readObject(n *yaml.Node, sh *shape, v *value) bool {
 // readDict reads names of the writer's choice with their values.
 func (r *report) readDict(n *yaml.Node, sh *shape, v *value) bool {
 	r.eachField(n, v, func(name string, at place, content *yaml.Node) *value {
-		if !sh.names.MatchString(name) {
+		switch {
+		case !sh.names.MatchString(name):
 			r.wrong(at, "%s is not a name here; write %s", quoted(name), sh.namesText)
+		case slices.Contains(sh.reserved, name):
+			r.wrong(at, "is a name that ratelimitd uses itself; write another one")
 		}
 		return r.read(content, sh.item, at.field)
 	})

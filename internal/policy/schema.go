@@ -34,6 +34,13 @@ func (sh *shape) schema(defined map[string]any) map[string]any {
 	return map[string]any{"$ref": "#/$defs/" + sh.define}
 }
 
+// exclude says in the schema of a text what may not be written.
+func (sh *shape) exclude(schema map[string]any) {
+	if sh.reserved != nil {
+		schema["not"] = map[string]any{"enum": sh.reserved}
+	}
+}
+
 // inline returns the shape as a JSON Schema in place.
 func (sh *shape) inline(defined map[string]any) map[string]any {
 	schema := map[string]any{}
@@ -42,7 +49,9 @@ func (sh *shape) inline(defined map[string]any) map[string]any {
 		sh.objectSchema(schema, defined)
 	case dictKind:
 		schema["type"] = "object"
-		schema["propertyNames"] = map[string]any{"pattern": sh.names.String()}
+		names := map[string]any{"pattern": sh.names.String()}
+		sh.exclude(names)
+		schema["propertyNames"] = names
 		schema["additionalProperties"] = sh.item.schema(defined)
 		bound(schema, "minProperties", sh.least)
 		bound(schema, "maxProperties", sh.most)
@@ -64,9 +73,7 @@ func (sh *shape) inline(defined map[string]any) map[string]any {
 		if sh.values != nil {
 			schema["enum"] = sh.values
 		}
-		if sh.reserved != nil {
-			schema["not"] = map[string]any{"enum": sh.reserved}
-		}
+		sh.exclude(schema)
 	}
 	switch sh.fallback {
 	case "":

@@ -61,6 +61,7 @@ func TestSchemaAgreesWithTheReader(t *testing.T) {
 		"an object as a limit":  head + "global: {limits: [{name: x}]}\n",
 		"a name with a space":   head + "global: {limits: [{limit: 1/day, name: x y}]}\n",
 		"a reserved name":       head + "global: {limits: [{limit: 1/day, name: own}]}\n",
+		"a reserved tier":       "domain: a\nsubjects: {none: {key: k}}\n",
 		"a wrong answer":        head + "global: {limits: [], on_store_failure: local}\n",
 		"no subjects":           "domain: a\nsubjects: {}\n",
 		"a tier in upper case":  "domain: a\nsubjects: {User: {key: k}}\n",

@@ -33,7 +33,7 @@ type shape struct {
 	// number is the JSON type of a text that may be written as a number too, "number" or "integer"; it needs a check.
 	number string
 	values []string
-	// reserved are texts that would fit and may not be written, since ratelimitd uses them itself.
+	// reserved are texts, or names in a dict, that would fit and may not be written, since ratelimitd uses them itself.
 	reserved []string
 	// check refuses what a pattern cannot tell, as an overflow, with what to write instead.
 	check    func(string) error
@@ -66,9 +66,12 @@ var (
 	someText  = regexp.MustCompile(`[\s\S]`) // anything but nothing
 )
 
-// reservedNames are what metrics, spans and logs say in the place of a limit's name: of limits that an override or a descriptor
-// brought, and where no limit decided. They are telemetry.LimitOwn and telemetry.LimitNone, which this package does not know.
-func reservedNames() []string { return []string{"none", "own"} }
+// What metrics, spans and logs say in the place of a name: where no tier and no limit decided, and of limits that an override or a
+// descriptor brought. They are telemetry.TierNone, LimitNone and LimitOwn, which this package does not know.
+const (
+	noName  = "none"
+	ownName = "own"
+)
 
 // policyShape describes a whole policy file.
 func policyShape() *shape {
@@ -82,7 +85,7 @@ func policyShape() *shape {
 			}},
 			{name: "subjects", required: true, shape: &shape{
 				kind: dictKind, doc: "Whose usage is limited: each name is a tier, as user or org.",
-				names: tierName, namesText: "lower-case letters, digits and _, a letter first",
+				names: tierName, namesText: "lower-case letters, digits and _, a letter first", reserved: []string{noName},
 				item: subjectShape(), least: 1, most: maxSubjects,
 			}},
 			{name: "plans", shape: &shape{
@@ -194,7 +197,7 @@ func limitsShape() *shape {
 					kind: textKind,
 					doc: "The limit's name in metrics and statistics; by default its period, for a calendar window with calendar_ " +
 						"before it.",
-					pattern: limitName, patternText: "at most 32 lower-case letters, digits, _ and -", reserved: reservedNames(),
+					pattern: limitName, patternText: "at most 32 lower-case letters, digits, _ and -", reserved: []string{noName, ownName},
 				}},
 				{name: "shadow", shape: &shape{
 					kind: flagKind, doc: "Evaluate and count the limit, but never enforce it.", fallback: "false",

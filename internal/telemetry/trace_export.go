@@ -3,6 +3,8 @@ package telemetry
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -38,12 +40,27 @@ func (x *exporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpa
 	defer cancel()
 	defer context.AfterFunc(x.stop, cancel)()
 	if err := x.inner.ExportSpans(ctx, spans); err != nil {
-		x.dropped.Add(float64(len(spans)))
-		if x.stop.Err() == nil {
-			x.log.LostSpans(err, len(spans))
+		lost := lostBy(err, len(spans))
+		x.dropped.Add(float64(lost))
+		if lost > 0 && x.stop.Err() == nil {
+			x.log.LostSpans(err, lost)
 		}
 	}
 	return nil
+}
+
+// partialSuccess is what OpenTelemetry's exporters err with when the collector has taken some spans, or all of them with a warning.
+// The error's type is internal to them.
+var partialSuccess = regexp.MustCompile(`OTLP partial success: (?s:.*) \(([0-9]+) spans rejected\)$`)
+
+// lostBy is how many of the spans that were sent an error has lost.
+func lostBy(err error, sent int) int {
+	if found := partialSuccess.FindStringSubmatch(err.Error()); found != nil {
+		if rejected, err := strconv.Atoi(found[1]); err == nil {
+			return min(rejected, sent)
+		}
+	}
+	return sent
 }
 
 // Shutdown closes the connection.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,9 +17,11 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	coltracev1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+	"google.golang.org/protobuf/proto"
 )
 
 // collector is a place that spans are sent to.
@@ -127,6 +131,43 @@ func TestSpansThatASlowCollectorHasNoTimeForAreCounted(t *testing.T) {
 	}
 	if sent := c.spans.Load(); float64(sent)+testutil.ToFloat64(dropped) != all {
 		t.Errorf("%d spans were sent and %v were lost, want %d together", sent, testutil.ToFloat64(dropped), all)
+	}
+}
+
+// TestSpansThatTheCollectorTookAreNotLost has a collector answer that it took all spans but some, over OTLP.
+func TestSpansThatTheCollectorTookAreNotLost(t *testing.T) {
+	const all = 5
+	for _, rejected := range []int64{0, 2, all} {
+		answer, err := proto.Marshal(&coltracev1.ExportTraceServiceResponse{
+			PartialSuccess: &coltracev1.ExportTracePartialSuccess{RejectedSpans: rejected, ErrorMessage: "a (warning)"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/x-protobuf")
+			_, _ = w.Write(answer) // a client that has gone fails the test itself
+		}))
+		core, lines := observer.New(zapcore.DebugLevel)
+		dropped := counter("dropped_total", "Dropped.")
+		tracing, err := NewTracing(&TraceOptions{
+			Protocol: TraceHTTP, Endpoint: server.URL + "/v1/traces",
+			Sampler: sdktrace.AlwaysSample(), Queue: 32, Batch: all, Delay: time.Hour, Limit: time.Hour,
+		}, NewLog(zap.New(core)), dropped)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range all {
+			_, span := tracing.Tracer().Start(t.Context(), "one")
+			span.End()
+		}
+		if err := tracing.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		server.Close()
+		if got := testutil.ToFloat64(dropped); got != float64(rejected) || (lines.Len() > 0) != (rejected > 0) {
+			t.Errorf("%d of %d spans were rejected; %v are counted as lost, with the log %v", rejected, all, got, lines.All())
+		}
 	}
 }
 

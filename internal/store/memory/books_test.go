@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +41,62 @@ func TestTheBooksBalance(t *testing.T) {
 			}
 			c.end()
 		})
+	}
+}
+
+// TestTheBooksBalanceAfterACrowd has many goroutines hold of two subjects of different shards, while others touch one of the two
+// and leases end. Run it with -race.
+func TestTheBooksBalanceAfterACrowd(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for _, maxBytes := range []int64{DefaultMaxBytes, 100_000} {
+		t.Run(fmt.Sprint(maxBytes), func(t *testing.T) {
+			const workers, calls = 4, 5_000
+			var clock atomic.Int64
+			clock.Store(1e15)
+			s := New(Options{MaxBytes: maxBytes, Shards: 8, Now: clock.Load})
+			var group sync.WaitGroup
+			for w := range uint64(workers) {
+				group.Go(func() {
+					random := rand.New(rand.NewPCG(seed, w))
+					for n := range calls {
+						crowd(s, random, &clock, fmt.Sprint(w, "-", n-random.IntN(6)))
+					}
+				})
+			}
+			group.Wait()
+			(&clerk{t: t, s: s}).balance()
+		})
+	}
+}
+
+// crowd makes a random call: a hold of an id, its settlement, a question by one of its subjects, or none while time goes by.
+func crowd(s *Store, random *rand.Rand, clock *atomic.Int64, id string) {
+	one := store.Subject{Kind: "user", ID: fmt.Sprint(random.IntN(20))}
+	other := store.Subject{Kind: "org", ID: fmt.Sprint(random.IntN(5))}
+	limits := []store.Limit{{Max: store.MaxAmount, Period: time.Hour}}
+	check := func(subject store.Subject, amount int64) store.Check {
+		return store.Check{Subject: subject, Unit: store.USD, Amount: amount, Limits: limits}
+	}
+	// What errs, as a settlement of an id that is not known, is of no matter here.
+	switch random.IntN(5) {
+	case 0, 1:
+		slot := store.Check{Subject: one, Unit: store.Concurrent, Amount: 1, Limits: []store.Limit{{Max: store.MaxAmount}}}
+		_ = s.Admit(context.Background(), &store.Request{
+			Hold:   &store.Hold{ID: id, Lease: store.MinLease, Slot: true, USD: 10, Fingerprint: 1},
+			Checks: []store.Check{check(one, 10), slot, check(other, 10)},
+		}, new(store.Answer))
+	case 2:
+		_ = s.Admit(context.Background(), &store.Request{Checks: []store.Check{check(other, 0)}, Look: true}, new(store.Answer))
+	case 3:
+		_ = s.Settle(context.Background(), &store.Settlement{
+			ID: id, USD: 7, Book: 1e15, Fingerprint: 3, Parts: []store.Part{{Subject: one, USD: time.Hour}},
+		}, new(store.Settled))
+	case 4:
+		clock.Add(random.Int64N(3_000_000))
+		if random.IntN(300) == 0 {
+			clock.Add(2 * store.KeepAnswers.Microseconds())
+		}
 	}
 }
 

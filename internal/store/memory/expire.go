@@ -25,8 +25,9 @@ func (s *Store) prune(sh *shard, sub *subject, now int64) {
 
 // pruneHold ends the leases that are over of all subjects of a hold, under the locks of their shards.
 func (s *Store) pruneHold(h *hold, now int64) {
-	for _, part := range h.shares() {
-		s.prune(&s.shards[part.shard], part.sub, now)
+	shares := h.shares()
+	for i := range shares {
+		s.prune(&s.shards[shares[i].shard], shares[i].sub, now)
 	}
 }
 
@@ -78,8 +79,9 @@ func (s *Store) forget(sh *shard, h *hold) {
 		h.first.holding.known.Add(-1)
 		return
 	}
-	for _, part := range h.shares() {
-		part.sub.holding.known.Add(-1)
+	shares := h.shares()
+	for i := range shares { // not a copy: but for its subject, a share is under the lock of that one's shard
+		shares[i].sub.holding.known.Add(-1)
 	}
 }
 

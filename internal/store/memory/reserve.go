@@ -26,9 +26,10 @@ func (s *Store) missing(set []slot, h *hold) []slot {
 	if h == nil {
 		return nil
 	}
+	shares := h.shares()
 next:
-	for _, part := range h.shares() {
-		index := part.shard
+	for i := range shares {
+		index := shares[i].shard // not a copy: but for its subject, a share is under the lock of that one's shard
 		for j := range set {
 			if set[j].index == index {
 				continue next

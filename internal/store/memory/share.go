@@ -2,7 +2,7 @@ package memory
 
 import "github.com/ratelimitd/ratelimitd/internal/store"
 
-// share is what a hold has of one subject. The lock of that subject's shard guards it.
+// share is what a hold has of one subject. The lock of that subject's shard guards it, but for hold, sub and shard, which never change.
 type share struct {
 	hold  *hold
 	sub   *subject
